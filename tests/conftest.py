@@ -1,0 +1,20 @@
+"""Fixtures every test may use."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "headway", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("headway")
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """The published figures and tables, kept beside the repository; skips where they are absent."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"the published reference data is not at {folder}")
+    return folder
