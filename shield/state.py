@@ -1,7 +1,7 @@
 """Where the vehicle is, what it holds, and what stands around it.
 
 Frame: right-handed, x and y in metres, headings in radians counter-clockwise from +x. The position is that of the
-centre of gravity. A slip angle beta is positive to the left; the centre of gravity moves in the direction heading + beta.
+centre of gravity. A slip angle beta is positive to the left; the centre of gravity moves in direction heading + beta.
 """
 
 import math

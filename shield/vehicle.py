@@ -45,7 +45,9 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Every declared imperfection. Zero, or None for unlimited, unless declared; enlarging one never lengthens a deadline.
+    """Every declared imperfection: zero, or None for unlimited, unless declared.
+
+    A bound made worse (a larger error or delay, a smaller range, rate or grip) never lengthens a deadline.
 
     Args:
         position_m: Error of an obstacle's position relative to the vehicle [m].
@@ -141,6 +143,8 @@ class Vehicle:
                 raise VehicleFileError(f"{name} = {value!r}: must lie between {low:g} and {high:g}, ends excluded")
         if not _is_number(self.radius_m) or self.radius_m < 0.0:
             raise VehicleFileError(f"radius_m = {self.radius_m!r}: must be a number that is not negative")
+        if not isinstance(self.name, str) or not self.name:
+            raise VehicleFileError(f"name = {self.name!r}: must be a string that is not empty")
 
     @property
     def rho_m(self) -> float:
@@ -163,7 +167,7 @@ def load_vehicle(path: str | Path) -> Vehicle:
     """Read a vehicle file, or one of the shipped vehicles by its name.
 
     Args:
-        path: A TOML file, or the name of a shipped one ("config1", "config2", "passenger_car").
+        path: A TOML file, or the name of a shipped one ("config1", "config2", "passenger_car", "demo").
     Raises:
         VehicleFileError: no such file; not TOML; a key is missing, unknown or holds an impossible value.
     """
@@ -172,12 +176,16 @@ def load_vehicle(path: str | Path) -> Vehicle:
         shipped = files("shield") / "vehicles" / f"{path}.toml"
         if not shipped.is_file():
             names = sorted(item.name[:-5] for item in (files("shield") / "vehicles").iterdir())
-            raise VehicleFileError(f"no shipped vehicle is called {path!r}: there are {', '.join(names)}, or give a .toml file")
-        return parse_vehicle(shipped.read_text(), origin=str(path))
+            raise VehicleFileError(
+                f"no shipped vehicle is called {path!r}: there are {', '.join(names)}, or give a .toml file"
+            )
+        return parse_vehicle(shipped.read_text(encoding="utf-8"), origin=str(path))
     try:
-        text = source.read_text()
+        text = source.read_text(encoding="utf-8")
     except OSError as error:
         raise VehicleFileError(f"cannot read the vehicle file {source}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise VehicleFileError(f"{source} is not TOML: byte {error.start} is not UTF-8") from error
     return parse_vehicle(text, origin=str(source))
 
 
@@ -191,15 +199,17 @@ def parse_vehicle(text: str, origin: str = "vehicle file") -> Vehicle:
     bounds = table.pop("bounds", {})
     try:
         return Vehicle(
-            **_only_known(table, Vehicle, origin, ""),
-            barrier=None if barrier is None else Barrier(**_only_known(barrier, Barrier, origin, "barrier.")),
-            bounds=Bounds(**_only_known(bounds, Bounds, origin, "bounds.")),
+            **_only_known(table, Vehicle, ""),
+            barrier=None if barrier is None else Barrier(**_only_known(barrier, Barrier, "barrier.")),
+            bounds=Bounds(**_only_known(bounds, Bounds, "bounds.")),
         )
     except VehicleFileError as error:
         raise VehicleFileError(f"{origin}: {error}") from error
 
 
-def _only_known(table: dict[str, Any], target: type, origin: str, prefix: str) -> dict[str, Any]:
+def _only_known(table: Any, target: type, prefix: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise VehicleFileError(f"{prefix.rstrip('.')} = {table!r}: must be a table, [{prefix.rstrip('.')}]")
     known = [item.name for item in fields(target) if item.name not in ("barrier", "bounds")]
     for key in table:
         if key not in known:
