@@ -1,0 +1,273 @@
+"""The front camera: 160 x 80 RGB, a pinhole over a flat ground, drawn with OpenCV.
+
+A ground point f metres ahead and l metres left of the camera, which stands h above the ground and looks down by p:
+
+    depth = f cos p + h sin p        u = cx - fx l / depth        v = cy + fx (h cos p - f sin p) / depth
+
+Lane marks, edge lines, kerbs and shadows follow the centre line of the route; obstacles are upright drums drawn as the
+convex hull of their two rims. A frame is a pure function of its arguments: the same arguments give the same bytes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carla_bridge.obstacles import Obstacle
+from carla_bridge.route import Floats, Route
+from carla_bridge.scenery import HEIGHT_PX, WIDTH_PX, Colour, Scenery, noise_frame
+
+Frame = NDArray[np.uint8]
+
+_SHIFT = 4
+_NEAR_M = 0.25
+_ALONG_M = np.concatenate([np.arange(-14.0, 24.0, 2.0), np.geomspace(24.0, 130.0, 18)])
+_RIM = np.linspace(0.0, 2.0 * math.pi, 14, endpoint=False)
+_RIM_XY = np.column_stack([np.cos(_RIM), np.sin(_RIM)])
+_EDGE_LINE_M = (0.25, 0.5)
+_KERB_M = 0.5
+_MARK_WIDTH_M = 0.2
+_DASH_REACH_M = 70.0
+
+
+@dataclass(frozen=True, slots=True)
+class CameraMount:
+    """Where the camera sits and how it sees.
+
+    Args:
+        forward_m: Ahead of the centre of gravity [m].
+        height_m: Above the ground [m].
+        pitch_rad: Downward tilt [rad].
+        focal_px: Focal length [px]; 80 px over 160 px width open 90 degrees.
+    """
+
+    forward_m: float = 0.6
+    height_m: float = 1.5
+    pitch_rad: float = 0.08
+    focal_px: float = 80.0
+
+    @property
+    def half_view_rad(self) -> float:
+        """Half the horizontal opening angle [rad]."""
+        return math.atan(0.5 * WIDTH_PX / self.focal_px)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A camera at one pose: turns ground points into pixels."""
+
+    mount: CameraMount
+    x_m: float
+    y_m: float
+    heading_rad: float
+    pitch_rad: float
+
+    def to_camera(self, points_m: Floats) -> Floats:
+        """Return (ahead, left) of the camera for points (..., 2) of the world."""
+        cos, sin = math.cos(self.heading_rad), math.sin(self.heading_rad)
+        rotation = np.array([[cos, -sin], [sin, cos]])
+        return np.asarray((points_m - (self.x_m, self.y_m)) @ rotation)
+
+    def project(self, ground: Floats, height_m: float = 0.0) -> NDArray[np.int32]:
+        """Return fixed-point pixels (..., 2) of points (ahead, left) standing `height_m` above the ground."""
+        cos, sin = math.cos(self.pitch_rad), math.sin(self.pitch_rad)
+        below, focal = self.mount.height_m - height_m, self.mount.focal_px
+        depth = np.maximum(ground[..., 0] * cos + below * sin, 0.05)
+        pixels = np.empty(ground.shape)
+        pixels[..., 0] = 0.5 * WIDTH_PX - 0.5 - focal * ground[..., 1] / depth
+        pixels[..., 1] = 0.5 * HEIGHT_PX - 0.5 + focal * (below * cos - ground[..., 0] * sin) / depth
+        return np.rint(np.clip(pixels, -2e4, 2e4) * (1 << _SHIFT)).astype(np.int32)
+
+
+class Camera:
+    """Draws what the front camera sees of a road `half_width_m` [m] wide on each side of its centre line."""
+
+    def __init__(self, mount: CameraMount | None = None, half_width_m: float = 10.0) -> None:
+        self.mount = mount or CameraMount()
+        self.half_width_m = half_width_m
+
+    def render(
+        self,
+        route: Route,
+        pose: tuple[float, float, float],
+        obstacles: Sequence[Obstacle],
+        scenery: Scenery,
+        *,
+        s_m: float,
+        time_s: float,
+        number: int,
+    ) -> Frame:
+        """Return the frame, shape (80, 160, 3), uint8, RGB.
+
+        Args:
+            route: Centre line.
+            pose: Centre of gravity x, y [m] and heading [rad].
+            obstacles: Drums standing anywhere.
+            scenery: Colours and light.
+            s_m: Arc length of the route beside the vehicle [m].
+            time_s: Time of the frame [s]: light and shake move with it.
+            number: Number of the frame: picks its noise.
+        """
+        view = self._view(pose, scenery.pitch_rad(time_s))
+        image = self._background(view, scenery)
+        self._draw_road(image, view, route, s_m, scenery)
+        image = self._shade(image, view, route, s_m, scenery, scenery.gain_at(time_s))
+        self._draw_obstacles(image, view, obstacles, scenery.gain_at(time_s))
+        share = scenery.noise / 32.0
+        grain = noise_frame(scenery.seed, number)
+        return np.asarray(cv2.addWeighted(image, 1.0, grain, share, -128.0 * share), np.uint8)
+
+    def _view(self, pose: tuple[float, float, float], shake_rad: float) -> _View:
+        x_m, y_m, heading = pose
+        ahead = self.mount.forward_m
+        return _View(
+            self.mount,
+            x_m + ahead * math.cos(heading),
+            y_m + ahead * math.sin(heading),
+            heading,
+            self.mount.pitch_rad + shake_rad,
+        )
+
+    def _background(self, view: _View, scenery: Scenery) -> Frame:
+        horizon = 0.5 * HEIGHT_PX - self.mount.focal_px * math.tan(view.pitch_rad)
+        rows = np.arange(HEIGHT_PX, dtype=np.float32)[:, None]
+        climb = np.clip((horizon - rows) / HEIGHT_PX, 0.0, 1.0)
+        top, low, verge = (np.array(c, np.float32) for c in (scenery.sky_top, scenery.sky_low, scenery.verge))
+        sky = low + (top - low) * np.minimum(1.0, 2.0 * climb)
+        cover = np.clip(rows - horizon + 0.5, 0.0, 1.0)
+        column = np.clip(sky + (verge - sky) * cover, 0.0, 255.0).astype(np.uint8)
+        image = np.empty((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
+        image[:] = column[:, None, :]
+        return image
+
+    def _draw_road(self, image: Frame, view: _View, route: Route, s_m: float, scenery: Scenery) -> None:
+        half = self.half_width_m
+        outer, inner = half - _EDGE_LINE_M[0], half - _EDGE_LINE_M[1]
+        across = np.array([half + _KERB_M, half, outer, inner, -inner, -outer, -half, -half - _KERB_M])
+        points, tangents = route.frames_at(s_m + _ALONG_M)
+        normals = np.column_stack([-tangents[:, 1], tangents[:, 0]])
+        lines = view.to_camera(points[None] + across[:, None, None] * normals[None])
+        pixels = view.project(_clip_near(lines))
+        for first, last, colour in (
+            (0, 7, scenery.kerb),
+            (1, 6, scenery.road),
+            (2, 3, scenery.mark),
+            (4, 5, scenery.mark),
+        ):
+            _fill(image, [np.concatenate([pixels[first], pixels[last][::-1]])], colour)
+        dashes = self._dashes(view, route, s_m, scenery)
+        if len(dashes):
+            _fill(image, list(dashes), scenery.mark)
+
+    def _dashes(self, view: _View, route: Route, s_m: float, scenery: Scenery) -> NDArray[np.int32]:
+        pitch = scenery.dash_m + scenery.gap_m
+        first = math.floor((s_m - 6.0 - scenery.phase_m) / pitch)
+        start = scenery.phase_m + pitch * np.arange(first, first + int(_DASH_REACH_M / pitch) + 1)
+        across = np.array(scenery.lane_marks_m)
+        half = 0.5 * _MARK_WIDTH_M
+        return self._quads(
+            view,
+            route,
+            np.repeat(start, len(across)),
+            np.repeat(start + scenery.dash_m, len(across)),
+            np.tile(across - half, len(start)),
+            np.tile(across + half, len(start)),
+        )
+
+    def _quads(
+        self, view: _View, route: Route, start: Floats, end: Floats, right: Floats, left: Floats
+    ) -> NDArray[np.int32]:
+        """Return the pixels (n, 4, 2) of the road's rectangles that lie ahead of the camera as a whole."""
+        along = np.stack([start, start, end, end], axis=1)
+        across = np.stack([right, left, left, right], axis=1)
+        points, tangents = route.frames_at(along.ravel())
+        normals = np.column_stack([-tangents[:, 1], tangents[:, 0]])
+        ground = view.to_camera(points + across.ravel()[:, None] * normals).reshape(-1, 4, 2)
+        return view.project(ground[np.all(ground[..., 0] > _NEAR_M, axis=1)])
+
+    def _shade(self, image: Frame, view: _View, route: Route, s_m: float, scenery: Scenery, gain: Floats) -> Frame:
+        shade = np.empty_like(image)
+        shade[:] = np.minimum(gain * 160.0, 255.0).astype(np.uint8)
+        near = scenery.shadows[(scenery.shadows[:, 1] > s_m) & (scenery.shadows[:, 0] < s_m + 60.0)]
+        if len(near):
+            dark = tuple(float(c) for c in gain * 160.0 * (1.0 - scenery.shadow_depth))
+            # Split, so that a shadow reaching under the camera keeps the part that lies ahead.
+            pieces = [np.linspace(row[0], row[1], 4) for row in near]
+            quads = self._quads(
+                view,
+                route,
+                np.concatenate([piece[:-1] for piece in pieces]),
+                np.concatenate([piece[1:] for piece in pieces]),
+                np.repeat(near[:, 2], 3),
+                np.repeat(near[:, 3], 3),
+            )
+            for quad in quads:
+                cv2.fillConvexPoly(shade, quad, dark, cv2.LINE_8, _SHIFT)
+        return np.asarray(cv2.multiply(image, shade, scale=1.0 / 160.0), np.uint8)
+
+    def _draw_obstacles(self, image: Frame, view: _View, obstacles: Sequence[Obstacle], gain: Floats) -> None:
+        if not obstacles:
+            return
+        places = view.to_camera(np.array([(drum.x_m, drum.y_m) for drum in obstacles]))
+        for index in np.argsort(-places[:, 0]):
+            drum, place = obstacles[int(index)], places[int(index)]
+            if place[0] > drum.radius_m + _NEAR_M and place[0] < 120.0:
+                _draw_drum(image, view, drum, place, gain)
+
+
+def _draw_drum(image: Frame, view: _View, drum: Obstacle, place: Floats, gain: Floats) -> None:
+    """Draw contact shadow, body, a bright band and the top of a drum at `place` (ahead, left)."""
+    rim = place + drum.radius_m * _RIM_XY
+    body = np.array(_drum_colour(drum.tint)) * gain
+    base, top = view.project(rim), view.project(rim, drum.height_m)
+    _fill_hull(image, view.project(place + 1.25 * drum.radius_m * _RIM_XY), body * 0.25)
+    _fill_hull(image, np.concatenate([base, top]), body)
+    low, high = (view.project(rim, share * drum.height_m) for share in (0.45, 0.7))
+    front = rim[:, 0] <= place[0]
+    _fill_hull(image, np.concatenate([low[front], high[front]]), 225.0 * gain)
+    if drum.height_m < view.mount.height_m:
+        _fill_hull(image, top, body * 1.2)
+
+
+def _drum_colour(tint: float) -> Colour:
+    """Return one of a circle of strong colours by `tint` in [0, 1)."""
+    angles = (tint * 2.0 * math.pi + shift for shift in (0.0, 2.1, 4.2))
+    red, green, blue = (90.0 + 80.0 * math.cos(angle) for angle in angles)
+    return red, green, blue
+
+
+def _clip_near(lines: Floats) -> Floats:
+    """Return polylines (m, n, 2) of (ahead, left) with all that lies behind the near plane moved onto it.
+
+    Each line is followed outwards; what comes before it crosses the plane, or after it comes back, collapses
+    to the point of crossing, so that every line keeps its number of points.
+    """
+    clipped = lines.copy()
+    for line in clipped:
+        ahead = line[:, 0] > _NEAR_M
+        if bool(ahead.all()):
+            continue
+        if not bool(ahead.any()):
+            line[:] = line[-1]
+            line[:, 0] = _NEAR_M
+            continue
+        first = int(np.argmax(ahead))
+        if first:
+            share = (_NEAR_M - line[first - 1, 0]) / (line[first, 0] - line[first - 1, 0])
+            line[:first] = line[first - 1] + share * (line[first] - line[first - 1])
+        back = np.flatnonzero(~ahead[first:])
+        if len(back):
+            line[first + int(back[0]) :] = line[first + int(back[0]) - 1]
+    return clipped
+
+
+def _fill(image: Frame, polygons: list[NDArray[np.int32]], colour: Colour) -> None:
+    cv2.fillPoly(image, polygons, colour, cv2.LINE_AA, _SHIFT)
+
+
+def _fill_hull(image: Frame, points: NDArray[np.int32], colour: Floats) -> None:
+    red, green, blue = np.clip(colour, 0.0, 255.0)
+    cv2.fillConvexPoly(image, cv2.convexHull(points), (float(red), float(green), float(blue)), cv2.LINE_AA, _SHIFT)

@@ -1,0 +1,18 @@
+"""Errors of the worlds.
+
+BridgeError
+├── ScenarioError   a scenario file lacks a key, has an unknown one, or describes no road
+└── WorldError      a world was used after it was closed, or got a control that is no number
+"""
+
+
+class BridgeError(Exception):
+    """Base of every error a world raises on its own account."""
+
+
+class ScenarioError(BridgeError):
+    """A scenario cannot be used; the message names the key, its value and what would be right."""
+
+
+class WorldError(BridgeError):
+    """A world was asked for something it cannot do any more, or was given a control it cannot follow."""
