@@ -1,0 +1,40 @@
+"""Errors of the devices room.
+
+DeviceError
+├── PackageError        a model package is damaged, inconsistent or of an unknown format; nothing of it was run
+├── ProfileError        a device profile lacks a figure, contradicts itself or names an unknown unit
+├── InputError          a tensor given to a model does not fit its declaration; also a ValueError
+├── BackendError        a backend is not installed, fell back to another provider, or refused a model
+└── SegmentError        a segment failed while it ran
+    └── RunCancelledError   the run was stopped from outside
+
+A wrong argument (negative time, unknown option) is a plain ``ValueError``.
+"""
+
+
+class DeviceError(Exception):
+    """Base of every error the devices room raises on its own account."""
+
+
+class PackageError(DeviceError):
+    """A model package cannot be used; the message names the file, the value and what would be right."""
+
+
+class ProfileError(DeviceError):
+    """A device profile cannot be used; the message names the key, its value and what would be right."""
+
+
+class InputError(DeviceError, ValueError):
+    """A tensor does not fit the model's declaration: name, dtype, shape, or a value that is not finite."""
+
+
+class BackendError(DeviceError):
+    """A backend cannot open a device or load a model on it."""
+
+
+class SegmentError(DeviceError):
+    """A segment failed while it ran on a device."""
+
+
+class RunCancelledError(SegmentError):
+    """A run was stopped from outside before it finished."""

@@ -1,0 +1,58 @@
+"""Count the multiply-accumulates of an ONNX model at batch 1, from the shapes its operators declare.
+
+Conv and ConvTranspose: output (input, if transposed) elements x channels per group x kernel elements.
+MatMul and Gemm: output elements x inner size. Everything else counts nothing, as usual in the field.
+"""
+
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
+import onnx
+
+_MULTIPLYING = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+
+
+def count_macs(model: Any) -> int:
+    """Return the multiply-accumulates of an onnx.ModelProto at batch 1; an operator of unknown shape counts nothing."""
+    shapes = _shapes(model)
+    return sum(_node_macs(node, shapes) for node in model.graph.node if node.op_type in _MULTIPLYING)
+
+
+def _shapes(model: Any) -> dict[str, list[int]]:
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    constants = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for value in fixed.graph.input:
+        for dimension in value.type.tensor_type.shape.dim:
+            if not dimension.HasField("dim_value"):
+                dimension.dim_value = 1
+    del fixed.graph.value_info[:]
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        graph = onnx.shape_inference.infer_shapes(fixed).graph
+    except onnx.shape_inference.InferenceError:
+        return constants
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        sizes = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(size.HasField("dim_value") for size in sizes):
+            constants.setdefault(value.name, [int(size.dim_value) for size in sizes])
+    return constants
+
+
+def _node_macs(node: Any, shapes: dict[str, list[int]]) -> int:
+    known: list[list[int]] = [shapes[name] for name in (node.input[0], node.input[1], node.output[0]) if name in shapes]
+    if len(known) < 3:
+        return 0
+    left, right, out = known
+    if node.op_type == "Conv":
+        return prod(out) * prod(right[1:])
+    if node.op_type == "ConvTranspose":
+        return prod(left) * prod(right[1:])
+    transposed = node.op_type == "Gemm" and _flag(node.attribute, "transA")
+    return prod(out) * left[0 if transposed else -1]
+
+
+def _flag(attributes: Iterable[Any], name: str) -> bool:
+    return any(attribute.name == name and attribute.i for attribute in attributes)
