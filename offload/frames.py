@@ -1,0 +1,187 @@
+"""A message and its tensors as ZeroMQ frames: used between hosts and on the daemon's local socket.
+
+The first frame is a msgpack map, strictly typed and limited in size; each further frame is the raw little-endian,
+C-ordered data of one tensor that the map's `tensors` declare (name, dtype, shape). Nothing is copied on either side:
+encoding hands out views of the caller's arrays, decoding gives read-only views of the frames. Whatever is wrong with a
+message, decoding raises a `WireError`, and nothing else.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from offload.errors import WireError
+
+VERSION = 1
+"""Version of the format; part of every message's kind."""
+
+Array = NDArray[Any]
+Dtype = Literal[
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"
+]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+RequestId = Annotated[int, Meta(ge=1, le=2**62)]
+Shape = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], ...], Meta(max_length=8)]
+
+
+class TensorHeader(Struct, frozen=True, forbid_unknown_fields=True):
+    """Name, element type and shape of the tensor in one frame."""
+
+    name: Name
+    dtype: Dtype
+    shape: Shape
+
+
+Tensors = Annotated[tuple[TensorHeader, ...], Meta(max_length=64)]
+
+
+class HasBuffer(Protocol):
+    """A received frame, such as ``zmq.Frame``: its data without a copy."""
+
+    @property
+    def buffer(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most that one message may carry.
+
+    Args:
+        header_bytes: Size of the first frame [B].
+        tensor_bytes: Size of one tensor [B]; also the size at which the socket drops a peer.
+        message_bytes: Size of all tensors of one message together [B].
+    """
+
+    header_bytes: int = 65_536
+    tensor_bytes: int = 32 * 2**20
+    message_bytes: int = 64 * 2**20
+
+
+DEFAULT_LIMITS = Limits()
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in Dtype.__args__}  # type: ignore[attr-defined]
+
+
+def encode_frames(
+    message: Struct, tensors: Mapping[str, Array], limits: Limits = DEFAULT_LIMITS
+) -> list[bytes | Array]:
+    """Return the frames of a message and its tensors.
+
+    Args:
+        message: A struct; its field `tensors`, where there are any, is filled in here.
+        tensors: Arrays by name. C-ordered little-endian ones are not copied, so they must not be written to until sent.
+        limits: Most the message may carry.
+    Raises:
+        WireError: a dtype that does not travel, too many dimensions or tensors, or a size above the limits.
+    """
+    request_id: int = getattr(message, "id", 0)
+    headers = []
+    frames: list[bytes | Array] = [b""]
+    for name, array in tensors.items():
+        plain = _plain(name, array)
+        headers.append(TensorHeader(name, plain.dtype.name, plain.shape))  # type: ignore[arg-type]
+        frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
+    _check_sizes([array.nbytes for array in tensors.values()], list(tensors), limits, request_id)
+    header = _ENCODER.encode(msgspec.structs.replace(message, tensors=tuple(headers)) if headers else message)
+    if len(header) > limits.header_bytes:
+        raise WireError(f"the header takes {len(header)} bytes: at most {limits.header_bytes} travel", request_id)
+    frames[0] = header
+    return frames
+
+
+_Kind = TypeVar("_Kind")
+
+
+def decode_frames(
+    decoder: "msgspec.msgpack.Decoder[_Kind]", frames: Sequence[HasBuffer], limits: Limits
+) -> tuple[_Kind, dict[str, Array]]:
+    """Return the message that `decoder` knows and its tensors by name; the arrays are read-only views of the frames.
+
+    Raises:
+        WireError: the message is damaged, too large, or of another version.
+    """
+    if not frames:
+        raise WireError("a message without frames: the first must be a msgpack header")
+    header = frames[0].buffer
+    if len(header) > limits.header_bytes:
+        raise WireError(f"the header has {len(header)} bytes: at most {limits.header_bytes} are read")
+    try:
+        message = decoder.decode(header)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _explain(header, error) from error
+    headers: tuple[TensorHeader, ...] = getattr(message, "tensors", ())
+    request_id: int = getattr(message, "id", 0)
+    data = [frame.buffer for frame in frames[1:]]
+    if len(data) != len(headers):
+        raise WireError(f"{len(data)} tensor frames follow the header: it declares {len(headers)}", request_id)
+    _check_sizes([len(item) for item in data], [item.name for item in headers], limits, request_id)
+    tensors = {item.name: _view(item, raw, request_id) for item, raw in zip(headers, data, strict=True)}
+    if len(tensors) != len(headers):
+        names = ", ".join(item.name for item in headers)
+        raise WireError(f"two tensors have one name: {names}", request_id)
+    return message, tensors
+
+
+def _view(header: TensorHeader, raw: Any, request_id: int) -> Array:
+    dtype = _DTYPES[header.dtype]
+    wanted = math.prod(header.shape) * dtype.itemsize
+    if len(raw) != wanted:
+        raise WireError(
+            f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {len(raw)} bytes: must have {wanted}",
+            request_id,
+        )
+    flat = np.frombuffer(raw, np.uint8)
+    if header.dtype == "bool" and flat.size and flat.max() > 1:
+        raise WireError(f"tensor {header.name!r} of bool holds a byte {flat.max()}: must be 0 or 1", request_id)
+    # Small frames lie anywhere in ZeroMQ's receive buffer: numpy may not read wider elements there.
+    if flat.ctypes.data % dtype.itemsize:
+        flat = flat.copy()
+        flat.flags.writeable = False
+    return flat.view(dtype).reshape(header.shape)
+
+
+def _plain(name: str, array: Array) -> Array:
+    if array.dtype.name not in _DTYPES:
+        raise WireError(f"tensor {name!r} is of {array.dtype}: what travels is {', '.join(_DTYPES)}")
+    if array.ndim > 8:
+        raise WireError(f"tensor {name!r} has {array.ndim} dimensions: at most 8 travel")
+    return np.ascontiguousarray(array, _DTYPES[array.dtype.name]).reshape(array.shape)
+
+
+def _check_sizes(sizes: Sequence[int], names: Sequence[str], limits: Limits, request_id: int) -> None:
+    for size, name in zip(sizes, names, strict=True):
+        if size > limits.tensor_bytes:
+            raise WireError(f"tensor {name!r} has {size} bytes: at most {limits.tensor_bytes} travel", request_id)
+    if sum(sizes) > limits.message_bytes:
+        raise WireError(f"the tensors have {sum(sizes)} bytes: at most {limits.message_bytes} travel", request_id)
+    if len(sizes) > 64:
+        raise WireError(f"{len(sizes)} tensors in one message: at most 64 travel", request_id)
+
+
+class _Peek(Struct):
+    kind: str = ""
+    id: int = 0
+
+
+_PEEK = msgspec.msgpack.Decoder(_Peek)
+
+
+def _explain(header: Any, error: Exception) -> WireError:
+    """Say why `header` was refused: another version where its kind names one, else the decoder's own text."""
+    try:
+        peek = _PEEK.decode(header)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return WireError(f"the header cannot be read: {error}")
+    request_id = peek.id if 0 < peek.id <= 2**62 else 0
+    _, slash, version = peek.kind.partition("/")
+    if slash and version != str(VERSION):
+        return WireError(f"the message is a {peek.kind[:64]!r}: this side speaks version {VERSION}", request_id)
+    return WireError(f"the header is refused: {error}", request_id)
