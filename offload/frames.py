@@ -144,8 +144,9 @@ def _view(header: TensorHeader, raw: Any, request_id: int) -> Array:
     # Small frames lie anywhere in ZeroMQ's receive buffer: numpy may not read wider elements there.
     if flat.ctypes.data % dtype.itemsize:
         flat = flat.copy()
-        flat.flags.writeable = False
-    return flat.view(dtype).reshape(header.shape)
+    flat.flags.writeable = False
+    view: Array = flat.view(dtype)
+    return view.reshape(header.shape)
 
 
 def _plain(name: str, array: Array) -> Array:
