@@ -23,6 +23,7 @@ import json
 import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -158,9 +159,15 @@ class Vehicle:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of every parameter and bound; the name does not count."""
-        parameters = asdict(self)
-        del parameters["name"]
-        return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+        return _fingerprint(self)
+
+
+@lru_cache(maxsize=256)  # asked for with every deadline
+def _fingerprint(vehicle: Vehicle) -> str:
+    parameters = asdict(vehicle)
+    del parameters["name"]
+    numbers = json.loads(json.dumps(parameters), parse_int=float)  # 2 and 2.0 are the same vehicle
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
 
 def load_vehicle(path: str | Path) -> Vehicle:

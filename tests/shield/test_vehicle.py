@@ -72,6 +72,7 @@ def test_switch_time_adds_all_that_passes_before_a_switch() -> None:
 def test_fingerprint_sees_every_parameter_but_the_name() -> None:
     car = load_vehicle("passenger_car")
     assert replace(car, name="other").fingerprint() == car.fingerprint()
+    assert replace(car, l_r_m=2).fingerprint() == replace(car, l_r_m=2.0).fingerprint()
     assert car.barrier is not None
     changed = [
         replace(car, **{name: getattr(car, name) * 1.0001})
