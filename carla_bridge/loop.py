@@ -1,0 +1,155 @@
+"""The closed loop in real time: a world, a vehicle's session with guard and daemon, one tick every 20 ms.
+
+The world's time is the wall clock: instant j of the world lies at start + j tick_s, and whatever delays this process,
+the world catches up with the controls that a vehicle would have applied at those instants, asked of the applier. A
+decision that arrives between two instants takes effect at the next one. So a late process makes no late control; a
+*late control* is an instant at which a moving vehicle had no control certified for that instant.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import headway
+from carla_bridge.world import World
+from shield.state import Disc, State
+
+_STANDING_MPS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick of the loop, as the progress display and the record see it.
+
+    Args:
+        time_s: Time since the episode began [s].
+        lateness_s: How much later than planned the tick ran [s].
+        speed_mps: Measured speed [m/s].
+        decision: The guard's newest decision, None before the first.
+        source: What is in force: "held", "backup" or "none".
+        certified: Whether it is certified for this instant, or the vehicle stands.
+    """
+
+    time_s: float
+    lateness_s: float
+    speed_mps: float
+    decision: headway.Decision | None
+    source: str
+    certified: bool
+
+
+@dataclass(slots=True)
+class Record:
+    """What an episode left behind: every tick, every decision and every window."""
+
+    ticks: list[Tick] = field(default_factory=list)
+    decisions: list[headway.Decision] = field(default_factory=list)
+    windows: list[headway.Window] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    late_controls: int = 0
+
+    @property
+    def sources(self) -> Counter[str]:
+        """How many ticks each source of control was in force."""
+        return Counter(tick.source for tick in self.ticks)
+
+
+class RealTimeLoop:
+    """Drives one episode of a world through a session.
+
+    Args:
+        world: Stepped by this loop alone.
+        session: Connected to a guard and, where there is one, to a daemon.
+        tick_s: Time between two observations [s]; a whole number of the world's steps.
+        on_tick: Told of every tick.
+    Raises:
+        ValueError: `tick_s` is no whole number of the world's steps.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        session: headway.Session,
+        tick_s: float = 0.02,
+        on_tick: Callable[[Tick], None] | None = None,
+    ) -> None:
+        self._world = world
+        self._session = session
+        self._step_s = world.tick_s
+        self._steps = round(tick_s / world.tick_s)
+        if self._steps < 1 or not math.isclose(self._steps * world.tick_s, tick_s):
+            raise ValueError(f"tick_s = {tick_s!r}: must be a whole number of the world's steps of {world.tick_s} s")
+        self._on_tick = on_tick
+        self._record = Record()
+        self._late_in_tick = False
+
+    def run(self, duration_s: float) -> Record:
+        """Drive for `duration_s` [s] or until the world's episode is over, and return the record."""
+        start_s = time.monotonic() + self._step_s
+        step = 0
+        while step * self._step_s < duration_s and not self._world.done:
+            self._session.listen(start_s + step * self._step_s, effect_s=start_s + step * self._step_s)
+            if step % self._steps == 0:
+                self._observe(start_s + step * self._step_s, step * self._step_s)
+            step = self._catch_up(start_s, step)
+        self._collect()
+        return self._record
+
+    def _catch_up(self, start_s: float, step: int) -> int:
+        """Move the world on by one step, and by all that are due; stop at the next observation."""
+        while True:
+            self._advance(start_s + step * self._step_s)
+            step += 1
+            due = time.monotonic() >= start_s + (step + 1) * self._step_s
+            if step % self._steps == 0 or not due or self._world.done:
+                return step
+
+    def _advance(self, time_s: float) -> None:
+        applied = self._session.applier.control_at(time_s)
+        self._late_in_tick |= not self._safe(applied)
+        self._world.apply(applied.control)
+        self._world.tick()
+
+    def _safe(self, applied: headway.Applied) -> bool:
+        return applied.certified or (self._world.state().speed_mps or 0.0) <= _STANDING_MPS
+
+    def _observe(self, stamp_s: float, time_s: float) -> None:
+        state = self._world.state()
+        lateness_s = time.monotonic() - stamp_s
+        obstacles = [_obstacle(disc) for disc in self._world.obstacles()]
+        self._session.report(_pose(state), obstacles, self._world.frame(), stamp_s)
+        self._record.late_controls += self._late_in_tick
+        self._late_in_tick = False
+        applied = self._session.applier.control_at(stamp_s)
+        tick = Tick(
+            time_s,
+            lateness_s,
+            state.speed_mps or 0.0,
+            self._session.applier.decision,
+            applied.source,
+            self._safe(applied),
+        )
+        self._record.ticks.append(tick)
+        self._collect()
+        if self._on_tick is not None:
+            self._on_tick(tick)
+
+    def _collect(self) -> None:
+        session, record = self._session, self._record
+        for source, target in (
+            (session.decisions, record.decisions),
+            (session.windows, record.windows),
+            (session.refusals, record.refusals),
+        ):
+            target.extend(source)  # type: ignore[arg-type] # each deque has its own list
+            source.clear()
+
+
+def _pose(state: State) -> headway.Pose:
+    return headway.Pose(state.x_m, state.y_m, state.heading_rad, state.beta_rad, state.speed_mps)
+
+
+def _obstacle(disc: Disc) -> headway.Obstacle:
+    return headway.Obstacle(disc.x_m, disc.y_m, disc.radius_m, disc.speed_max_mps)

@@ -1,0 +1,49 @@
+"""`headway serve`: the daemon."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags and HEADWAY_* variables beat it")] = None,
+    socket: Annotated[Path | None, typer.Option(help="Unix socket; default headway.sock in the runtime folder")] = None,
+    package: Annotated[list[Path] | None, typer.Option(help="Model package; may be given again")] = None,
+    guard_socket: Annotated[Path | None, typer.Option(help="The guard's unix socket")] = None,
+    vehicle: Annotated[str | None, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate; default the shipped one")] = None,
+    uncertified: Annotated[bool | None, typer.Option("--uncertified", help="Start a guard that has none")] = None,
+    policy: Annotated[str | None, typer.Option(help="local, eager or uniform")] = None,
+    edge: Annotated[str | None, typer.Option(help="Edge server, tcp://HOST:PORT")] = None,
+    rate_mbps: Annotated[float | None, typer.Option(help="Declared uplink: Rayleigh scale [Mbit/s]")] = None,
+    max_wait_windows: Annotated[int | None, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the emulated link")] = None,
+    json_logs: Annotated[bool, typer.Option("--json", help="Logs as JSON lines")] = False,
+) -> None:
+    """Run models by their deadlines: take requests on a unix socket, drive a vehicle through its guard."""
+    from runtime.cli.logs import log_to_stderr
+    from runtime.config import load_config
+    from runtime.serve.daemon import Daemon
+    from runtime.serve.installation import require_own_packages
+
+    log_to_stderr(as_json=json_logs)
+    require_own_packages()
+    flags = {
+        "serve.socket": _text(socket),
+        "serve.packages": [str(path) for path in package] if package else None,
+        "guard.socket": _text(guard_socket),
+        "guard.vehicle": vehicle,
+        "guard.certificate": _text(certificate),
+        "guard.uncertified": uncertified,
+        "offload.policy": policy,
+        "offload.edge": edge,
+        "offload.rate_mbps": rate_mbps,
+        "offload.max_wait_windows": max_wait_windows,
+        "offload.seed": seed,
+    }
+    Daemon(load_config(config, flags)).run()
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,125 @@
+"""One TOML file configures the daemon; a flag beats the environment, which beats the file.
+
+    [serve]
+    socket = "/run/headway/headway.sock"
+    packages = ["/opt/models/driving/1"]
+    [guard]
+    vehicle = "demo"
+    [offload]
+    policy = "uniform"
+
+The environment variable of `offload.max_wait_windows` is HEADWAY_OFFLOAD_MAX_WAIT_WINDOWS. Unknown keys are errors.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from runtime.errors import ConfigurationError
+
+_PREFIX = "HEADWAY_"
+
+
+class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority."""
+
+    socket: str | None = None
+    packages: tuple[str, ...] = ()
+    polite: bool = True
+
+
+class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The guard: its socket, the vehicle file or shipped name, its certificate, how long a proposal stays fresh [s]."""
+
+    socket: str | None = None
+    vehicle: str = "demo"
+    certificate: str | None = None
+    uncertified: bool = False
+    start: bool = True
+    fifo: bool = True
+    proposal_max_age_s: float = 0.5
+
+
+class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Offloading: policy, edge server (None: none), declared link, energy profile, the cap on waiting [windows]."""
+
+    policy: Literal["local", "eager", "uniform"] = "uniform"
+    edge: str | None = None
+    radio: Literal["wifi", "lte", "3g"] = "wifi"
+    rate_mbps: float = 20.0
+    seed: int = 1
+    max_wait_windows: int = 10
+    profile: str = "drive_px2"
+    profile_model: str = "resnet152_160x80"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be configured, with its defaults."""
+
+    serve: ServeSection = ServeSection()
+    guard: GuardSection = GuardSection()
+    offload: OffloadSection = OffloadSection()
+
+
+def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Config:
+    """Merge file, environment and flags into one configuration.
+
+    Args:
+        path: The TOML file; None: no file.
+        flags: Values by dotted key ("offload.policy"); None means the flag was not given.
+        environment: Environment variables; None: this process's.
+    Raises:
+        ConfigurationError: the file cannot be read; a key is unknown; a value is impossible.
+    """
+    table: dict[str, Any] = {} if path is None else _read(path)
+    origin = "the command line" if path is None else str(path)
+    for name, section in _SECTIONS.items():
+        for key in section.__struct_fields__:
+            variable = f"{_PREFIX}{name}_{key}".upper()
+            text = (os.environ if environment is None else environment).get(variable)
+            if text is not None:
+                _section(table, name, origin)[key] = text.split(":") if key == "packages" else text
+    for dotted, value in flags.items():
+        if value is not None:
+            name, key = dotted.split(".")
+            _section(table, name, origin)[key] = value
+    try:
+        return msgspec.convert(table, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{origin}: {error}; {_known(table)}") from error
+
+
+_SECTIONS: dict[str, type[msgspec.Struct]] = {"serve": ServeSection, "guard": GuardSection, "offload": OffloadSection}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+
+
+def _section(table: dict[str, Any], name: str, origin: str) -> dict[str, Any]:
+    section = table.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise ConfigurationError(f"{origin}: {name} = {section!r}: must be a table, [{name}]")
+    return section
+
+
+def _known(table: Mapping[str, Any]) -> str:
+    """Say which keys exist where the table names one that does not."""
+    unknown = [name for name in table if name not in _SECTIONS]
+    if unknown:
+        return f"unknown section {', '.join(unknown)}: there are {', '.join(_SECTIONS)}"
+    wrong = []
+    for name, section in table.items():
+        fields = _SECTIONS[name].__struct_fields__
+        keys = [key for key in section if key not in fields] if isinstance(section, dict) else []
+        wrong += [f"{name}.{key} is not one of {', '.join(fields)}" for key in keys]
+    return "; ".join(wrong) or "see docs/configuration.md"

@@ -1,0 +1,198 @@
+"""The daemon's end of the guard's socket: finds the guard or starts one, sends proposals, hears the deadlines.
+
+A guard that runs already is adopted, never doubled: its welcome says which vehicle it guards, and a daemon that
+reckons with another refuses to start. The guard's process is watched through a pidfd, so that its death is seen at
+once, and through its answers, so that a frozen one is seen too; either way a new one is started.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from runtime.errors import ConfigurationError, UnavailableError
+from runtime.serve.guard_messages import Propose, Report, Request, Watch, Welcome, decode_reply, encode
+from runtime.serve.sockets import ipc_address
+from shield.vehicle import Vehicle
+
+_log = logging.getLogger("headway.guard")
+_HEARTBEAT_S = 0.25
+_SILENT_S = 2.0
+_ADOPT_WAIT_S = 0.3
+_START_WAIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GuardCommand:
+    """How to start a guard when there is none.
+
+    Args:
+        socket: The guard's unix socket.
+        arguments: Command line of a guard process; empty: never start one.
+    """
+
+    socket: Path
+    arguments: tuple[str, ...]
+
+
+def guard_arguments(socket: Path, vehicle: str, *, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the command line that runs a guard for `vehicle` at `socket` with this interpreter."""
+    command = (sys.executable, "-P", "-m", "runtime.cli.main", "guard")
+    return (*command, "--socket", str(socket), "--vehicle", vehicle, *extra)
+
+
+class GuardLink:
+    """One daemon's connection to its guard; used from the daemon's socket thread alone."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        poller: zmq.Poller,
+        vehicle: Vehicle,
+        command: GuardCommand,
+        on_report: Callable[[Report], None],
+    ) -> None:
+        self._context = context
+        self._poller = poller
+        self._vehicle = vehicle
+        self._command = command
+        self._on_report = on_report
+        self._heard_s = 0.0
+        self._beat_s = 0.0
+        self._pidfd: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self.welcome: Welcome | None = None
+        self.adopted = False
+        self.restarts = 0
+        self.socket = self._connect()
+
+    def open(self) -> None:
+        """Adopt the guard that runs at the socket, or start one.
+
+        Raises:
+            ConfigurationError: the running guard guards another vehicle.
+            UnavailableError: none runs and none could be started.
+        """
+        self._send(self._watch())
+        if self._await_welcome(_ADOPT_WAIT_S):
+            self.adopted = True
+            return
+        self._start()
+        if not self._await_welcome(_START_WAIT_S):
+            raise UnavailableError(f"no guard answers at {self._command.socket} {_START_WAIT_S:g} s after its start")
+
+    def propose(self, stamp_ns: int, beta_rad: float, speed_mps: float) -> None:
+        """Tell the guard which control the daemon would apply."""
+        self._send(Propose(stamp_ns, beta_rad, speed_mps))
+
+    def receive(self) -> None:
+        """Take in every message that is here."""
+        while True:
+            try:
+                frame = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            reply = decode_reply(frame)
+            self._heard_s = time.monotonic()
+            if isinstance(reply, Report):
+                self._on_report(reply)
+            elif isinstance(reply, Welcome):
+                self._greet(reply)
+
+    def attend(self, ready: dict[object, int]) -> None:
+        """Send the heartbeat when due, and replace a guard that died or fell silent."""
+        now_s = time.monotonic()
+        if self._pidfd is not None and self._pidfd in ready:
+            self._replace("it died")
+        elif now_s - self._heard_s > _SILENT_S and self.welcome is not None:
+            self._kill(self.welcome.pid)
+            self._replace(f"it was silent for {_SILENT_S:g} s")
+        if now_s - self._beat_s > _HEARTBEAT_S:
+            self._beat_s = now_s
+            self._send(self._watch())
+
+    def close(self) -> None:
+        """Let go of the guard; it lives on."""
+        self._forget_process()
+        self._poller.unregister(self.socket)
+        self.socket.close()
+
+    def _connect(self) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.SNDHWM, 16)
+        socket.setsockopt(zmq.RECONNECT_IVL, 10)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
+        socket.connect(ipc_address(self._command.socket))
+        self._poller.register(socket, zmq.POLLIN)
+        return socket
+
+    def _watch(self) -> Watch:
+        return Watch(fingerprint=self._vehicle.fingerprint(), pid=os.getpid())
+
+    def _send(self, message: Request) -> None:
+        """Send without waiting: while there is no guard there is nobody to propose to."""
+        try:
+            self.socket.send(encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return
+
+    def _await_welcome(self, patience_s: float) -> bool:
+        until_s = time.monotonic() + patience_s
+        while self.welcome is None and time.monotonic() < until_s:
+            self._send(self._watch())
+            if self.socket.poll(50):
+                self.receive()
+            if self._child is not None and self._child.poll() is not None:
+                raise UnavailableError(f"the guard ended at its start with exit code {self._child.returncode}")
+        return self.welcome is not None
+
+    def _greet(self, welcome: Welcome) -> None:
+        mine = self._vehicle.fingerprint()
+        if welcome.fingerprint != mine:
+            raise ConfigurationError(
+                f"the guard at {self._command.socket} (process {welcome.pid}) guards vehicle {welcome.vehicle!r} "
+                f"({welcome.fingerprint[:12]}), this daemon reckons with {self._vehicle.name!r} ({mine[:12]}): "
+                "give both the same vehicle file, or stop that guard first"
+            )
+        known = self.welcome is not None and self.welcome.pid == welcome.pid
+        self.welcome = welcome
+        if not known:
+            self._forget_process()
+            self._pidfd = os.pidfd_open(welcome.pid)
+            self._poller.register(self._pidfd, zmq.POLLIN)
+
+    def _start(self) -> None:
+        if not self._command.arguments:
+            raise UnavailableError(f"no guard answers at {self._command.socket}, and this daemon may not start one")
+        self._child = subprocess.Popen(self._command.arguments, start_new_session=True, stdin=subprocess.DEVNULL)
+        self._heard_s = time.monotonic()
+
+    def _replace(self, why: str) -> None:
+        _log.error("the guard is replaced: %s", why)
+        self._forget_process()
+        self.welcome = None
+        self.restarts += 1
+        if self._child is not None:
+            self._child.wait()
+        self._start()
+
+    def _kill(self, pid: int) -> None:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            _log.info("the silent guard %d had ended already", pid)
+
+    def _forget_process(self) -> None:
+        if self._pidfd is not None:
+            self._poller.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None

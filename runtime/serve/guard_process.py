@@ -1,0 +1,265 @@
+"""The guard as a process: one thread, one socket, one tick for every observation, fifty a second.
+
+The vehicle's observation makes the tick: it is answered at once with the decision to apply. When none comes in time
+the guard ticks by itself, so that silence has a named reason and the watchers learn of it. The daemon's proposal is
+kept until the next tick. Nothing here waits for the daemon.
+
+Process layout: `headway guard` runs this; the daemon starts one when there is none, in a session of its own, so that
+a signal to the daemon's group does not reach the guard.
+"""
+
+import math
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import zmq
+
+from runtime.errors import MessageError
+from runtime.serve.guard_messages import (
+    DecisionMessage,
+    GuardStatus,
+    Observe,
+    Propose,
+    Refused,
+    Reply,
+    Report,
+    Request,
+    StatusQuery,
+    Watch,
+    Welcome,
+    decode_request,
+    encode,
+)
+from runtime.serve.latency import LatencyHistogram
+from runtime.serve.realtime import RealTime, become_punctual
+from runtime.serve.sockets import owned_router
+from shield.guard import Decision, Guard, GuardSettings, Observation, Proposal
+from shield.state import Disc, State
+from shield.vehicle import Vehicle
+
+_NS = 1e-9
+_WATCHER_SILENT_S = 2.0
+_VEHICLE_SILENT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """How a guard process runs.
+
+    Args:
+        socket: Path of its unix socket.
+        certificate: Id of the certificate that covers the vehicle; None: it runs without one, and says so.
+        fifo: Whether to ask for SCHED_FIFO.
+    """
+
+    socket: Path
+    certificate: str | None = None
+    fifo: bool = True
+
+
+class GuardProcess:
+    """Serves one vehicle, any number of watching daemons, and whoever asks for status."""
+
+    def __init__(self, vehicle: Vehicle, settings: GuardSettings, options: GuardOptions) -> None:
+        self._vehicle = vehicle
+        self._options = options
+        self._guard = Guard(vehicle, settings)
+        self._tick_s = settings.tick_s
+        self._overdue_s = settings.tick_s + vehicle.bounds.jitter_s
+        self._proposal: Proposal | None = None
+        self._vehicle_peer: bytes | None = None
+        self._vehicle_seen_s = 0.0
+        self._watchers: dict[bytes, float] = {}
+        self._modes: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._interventions = 0
+        self._proposals = 0
+        self._tick_time = LatencyHistogram()
+        self._started_s = time.monotonic()
+        self._running = True
+        self._realtime: RealTime | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            UnavailableError: another process owns the socket.
+            ConfigurationError: the socket cannot be made.
+        """
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        with zmq.Context() as context, owned_router(context, self._options.socket) as router:
+            self._realtime = become_punctual(fifo=self._options.fifo)
+            poller = zmq.Poller()
+            poller.register(router, zmq.POLLIN)
+            while self._running:
+                if poller.poll(self._patience_ms()):
+                    self._receive_all(router)
+                if self._vehicle_peer is not None:
+                    self._tick_if_overdue(router)
+
+    def _stop(self, *_: object) -> None:
+        self._running = False
+
+    def _patience_ms(self) -> int:
+        if self._vehicle_peer is None:
+            return 200
+        left_s = self._vehicle_seen_s + self._overdue_s - time.monotonic()
+        return max(1, min(200, int(left_s * 1e3) + 1))
+
+    def _receive_all(self, router: zmq.Socket[bytes]) -> None:
+        while True:
+            try:
+                parts = router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            peer = parts[0]
+            try:
+                if len(parts) != 2:
+                    raise MessageError(f"a guard message is one frame, this one has {len(parts) - 1}")
+                self._handle(router, peer, decode_request(parts[1]))
+            except MessageError as error:
+                self._send(router, peer, Refused(error=str(error)))
+
+    def _handle(self, router: zmq.Socket[bytes], peer: bytes, request: Request) -> None:
+        match request:
+            case Observe():
+                self._observe(router, peer, request)
+            case Propose():
+                self._proposals += 1
+                self._proposal = Proposal(request.stamp_ns * _NS, request.beta_rad, request.speed_mps)
+            case Watch():
+                self._watch(router, peer, request)
+            case StatusQuery():
+                self._send(router, peer, self._status())
+
+    def _observe(self, router: zmq.Socket[bytes], peer: bytes, request: Observe) -> None:
+        now_s = time.monotonic()
+        silent = now_s - self._vehicle_seen_s > _VEHICLE_SILENT_S
+        if self._vehicle_peer not in (None, peer) and not silent:
+            raise MessageError("this guard serves another vehicle at present: one guard serves one vehicle")
+        self._vehicle_peer = peer
+        self._vehicle_seen_s = now_s
+        state = State(request.x_m, request.y_m, request.heading_rad, request.beta_rad, request.speed_mps)
+        obstacles = tuple(Disc(*item) for item in request.obstacles)
+        observation = Observation(request.stamp_ns * _NS, state, obstacles, request.applied_id)
+        decision = self._tick(now_s, observation)
+        self._send(router, peer, _decision_message(decision, self._vehicle.bounds.switch_time_s))
+        self._tick_time.add(time.monotonic() - now_s)
+        self._tell_watchers(router, decision, now_s)
+
+    def _tick_if_overdue(self, router: zmq.Socket[bytes]) -> None:
+        now_s = time.monotonic()
+        if now_s - self._vehicle_seen_s < self._overdue_s:
+            return
+        self._vehicle_seen_s += self._tick_s
+        if now_s - self._vehicle_seen_s > _VEHICLE_SILENT_S:
+            self._vehicle_peer = None
+        self._tell_watchers(router, self._tick(now_s, None), now_s)
+
+    def _tick(self, now_s: float, observation: Observation | None) -> Decision:
+        decision = self._guard.tick(now_s, observation, self._proposal)
+        self._modes[decision.mode] += 1
+        self._reasons[decision.reason] += 1
+        self._interventions += decision.intervened
+        return decision
+
+    def _watch(self, router: zmq.Socket[bytes], peer: bytes, request: Watch) -> None:
+        known = peer in self._watchers
+        self._watchers[peer] = time.monotonic()
+        if not known:
+            self._send(
+                router,
+                peer,
+                Welcome(
+                    fingerprint=self._vehicle.fingerprint(),
+                    pid=os.getpid(),
+                    vehicle=self._vehicle.name,
+                    certificate=self._options.certificate,
+                ),
+            )
+
+    def _tell_watchers(self, router: zmq.Socket[bytes], decision: Decision, now_s: float) -> None:
+        if not self._watchers:
+            return
+        report = Report(
+            id=decision.id,
+            stamp_ns=_ns(decision.stamp_s),
+            mode=decision.mode,
+            reason=decision.reason,
+            deadline_s=decision.deadline_s,
+            barrier_deadline_s=decision.barrier_deadline_s,
+            limited_by=decision.limited_by,
+            beta_rad=decision.control.beta_rad,
+            intervened=decision.intervened,
+        )
+        frame = encode(report)
+        for peer, seen_s in list(self._watchers.items()):
+            if now_s - seen_s > _WATCHER_SILENT_S or not _sent(router, peer, frame):
+                del self._watchers[peer]
+
+    def _send(self, router: zmq.Socket[bytes], peer: bytes, reply: Reply) -> None:
+        _sent(router, peer, encode(reply))
+
+    def _status(self) -> GuardStatus:
+        return GuardStatus(
+            pid=os.getpid(),
+            vehicle=self._vehicle.name,
+            fingerprint=self._vehicle.fingerprint(),
+            certificate=self._options.certificate,
+            uptime_s=time.monotonic() - self._started_s,
+            ticks=self._tick_time.count,
+            modes=dict(self._modes),
+            reasons=dict(self._reasons),
+            interventions=self._interventions,
+            tick_p99_ms=self._tick_time.quantile(0.99) * 1e3,
+            tick_max_ms=self._tick_time.largest * 1e3,
+            proposals=self._proposals,
+            watchers=len(self._watchers),
+            realtime={} if self._realtime is None else asdict(self._realtime),
+        )
+
+
+def _decision_message(decision: Decision, switch_time_s: float) -> DecisionMessage:
+    backup = decision.backup
+    return DecisionMessage(
+        id=decision.id,
+        stamp_ns=_ns(decision.stamp_s),
+        mode=decision.mode,
+        reason=decision.reason,
+        beta_rad=decision.control.beta_rad,
+        speed_mps=decision.control.speed_mps,
+        brake=decision.control.brake,
+        apply_by_ns=_ns_or_none(decision.apply_by_s),
+        hold_until_ns=_ns_or_none(decision.hold_until_s),
+        backup=None if backup is None else (backup.beta_rad, backup.speed_mps, backup.brake),
+        backup_manoeuvre=decision.backup_manoeuvre,
+        deadline_s=decision.deadline_s,
+        barrier_deadline_s=decision.barrier_deadline_s,
+        limited_by=decision.limited_by,
+        intervened=decision.intervened,
+        proposed_beta_rad=decision.proposed_beta_rad,
+        shortfall_s=decision.shortfall_s,
+        switch_time_s=switch_time_s,
+    )
+
+
+def _sent(router: zmq.Socket[bytes], peer: bytes, frame: bytes) -> bool:
+    """Send without waiting; a peer that is gone or does not read loses its message, never the guard's time."""
+    try:
+        router.send_multipart((peer, frame), zmq.NOBLOCK)
+    except zmq.ZMQError:
+        return False
+    return True
+
+
+def _ns(time_s: float) -> int:
+    return round(time_s * 1e9)
+
+
+def _ns_or_none(time_s: float) -> int | None:
+    return _ns(time_s) if math.isfinite(time_s) else None

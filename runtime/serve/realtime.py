@@ -1,0 +1,104 @@
+"""What a process may ask of the kernel to be on time, and what it was given.
+
+A guard asks for everything: no garbage collector, memory locked, the first-in-first-out scheduler. Each is a request;
+what was refused stands in the returned record and so in the guard's status. Processes that infer step back instead.
+
+Reference: sched_setattr(2): for SCHED_OTHER, Linux 6.12 and later take `sched_runtime` as the slice.
+"""
+
+import ctypes
+import gc
+import os
+import platform
+import resource
+from dataclasses import dataclass
+
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+_MCL_CURRENT_AND_FUTURE = 1 | 2
+_SHORT_SLICE_NS = 100_000
+_FIFO_PRIORITY = 50
+_INFERENCE_NICENESS = 10
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _SchedAttr(ctypes.Structure):
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("sched_policy", ctypes.c_uint32),
+        ("sched_flags", ctypes.c_uint64),
+        ("sched_nice", ctypes.c_int32),
+        ("sched_priority", ctypes.c_uint32),
+        ("sched_runtime", ctypes.c_uint64),
+        ("sched_deadline", ctypes.c_uint64),
+        ("sched_period", ctypes.c_uint64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RealTime:
+    """What the kernel granted: each field is "yes" or the reason it was refused."""
+
+    fifo: str
+    memory_locked: str
+    short_slice: str
+    gc_frozen: str = "yes"
+
+
+def become_punctual(*, fifo: bool = True) -> RealTime:
+    """Freeze the garbage collector, lock memory, and ask for a scheduler that runs this process at once.
+
+    Args:
+        fifo: Whether to ask for SCHED_FIFO; without it only the short slice is asked for.
+    Returns:
+        What was granted, and for the rest the reason it was not.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    locked = _memory_locked()
+    sliced = _short_slice()
+    granted = _fifo() if fifo else "not asked for"
+    return RealTime(fifo=granted, memory_locked=locked, short_slice=sliced)
+
+
+def step_back() -> None:
+    """Lower this process below the guard: niceness 10, as every process that infers does."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if niceness < _INFERENCE_NICENESS:
+        os.setpriority(os.PRIO_PROCESS, 0, _INFERENCE_NICENESS)
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit on open files to the hard one, and return it: each client of a ROUTER needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _memory_locked() -> str:
+    if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) == 0:
+        return "yes"
+    return _errno_text()
+
+
+def _short_slice() -> str:
+    number = _SCHED_SETATTR.get(platform.machine())
+    if number is None:
+        return f"sched_setattr's number is not known for {platform.machine()}"
+    attributes = _SchedAttr(size=ctypes.sizeof(_SchedAttr), sched_runtime=_SHORT_SLICE_NS)
+    attributes.sched_nice = os.getpriority(os.PRIO_PROCESS, 0)
+    if _libc.syscall(number, 0, ctypes.byref(attributes), 0) == 0:
+        return "yes"
+    return _errno_text()
+
+
+def _fifo() -> str:
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_FIFO_PRIORITY))
+    except OSError as error:
+        return error.strerror or str(error)
+    return "yes"
+
+
+def _errno_text() -> str:
+    return os.strerror(ctypes.get_errno())
