@@ -57,6 +57,9 @@ __all__ = [
     "Window",
 ]
 
+CLOCK_GRAIN_S = 1e-6
+"""Times closer than this are one time; what the guard certifies covers it."""
+
 _DTYPES = {
     "bool",
     "int8",
@@ -230,9 +233,9 @@ class Applier:
     def control_at(self, time_s: float) -> Applied:
         """Return the control in effect at `time_s` [s]; ask in the order of time, once for each control applied.
 
-        A backup is certified to start no later than the decision's `switch_time_s` after `hold_until_s`. Where the first
-        question after that comes later still, the vehicle side itself was stalled with the old control in effect, and
-        what follows is not certified until the next decision.
+        A backup is certified to start no later than the decision's `switch_time_s` after `hold_until_s`. Where the
+        first question after that comes later still, the vehicle side itself was stalled with the old control in
+        effect, and what follows is not certified until the next decision.
         """
         pair = self._in_force
         if pair is None or pair.backup is None:

@@ -29,7 +29,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class Infer(_Strict, frozen=True, tag="infer/1"):
-    """Run `model`; `deadline_us` from receipt on, None for as long as it takes; priority 1 is highest, 0 the default."""
+    """Run `model`; `deadline_us` from receipt on, None: as long as it takes; priority 1 is highest, 0 the default."""
 
     id: RequestId
     model: Name
