@@ -4,7 +4,6 @@ One file a backend under devices/backends/. Tensors that stay on the device trav
 `upload` and `download` convert at the edges. On a CPU a value is the numpy array itself and neither copies.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -47,15 +46,6 @@ class CancelToken:
     def unbind(self, hook: Callable[[], None]) -> None:
         """Forget a hook that `bind` was given."""
         self._hooks.remove(hook)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until cancelled, at most `timeout_s` [s]; return whether it was."""
-        event = threading.Event()
-        self.bind(event.set)
-        try:
-            return event.wait(timeout_s)
-        finally:
-            self.unbind(event.set)
 
 
 class Loaded(Protocol):

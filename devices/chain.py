@@ -17,6 +17,16 @@ from devices.tensor import Array, TensorSpec, check_inputs
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentTime:
+    """One segment's run: when it began, counted from the run's begin, and how long it took [s]."""
+
+    segment_id: str
+    device: str
+    begin_s: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ExitAnswer:
     """What one exit says.
 
@@ -27,6 +37,7 @@ class ExitAnswer:
         confidence: Least entry of the confidence tensor; None if the exit has none.
         outputs: All tensors the exit hands out, by name.
         elapsed_s: Time since the run began [s].
+        segments: The segments that ran until then, in order.
     """
 
     exit_id: str
@@ -35,16 +46,7 @@ class ExitAnswer:
     confidence: float | None
     outputs: Mapping[str, Array]
     elapsed_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentTime:
-    """One segment's run: when it began, counted from the run's begin, and how long it took [s]."""
-
-    segment_id: str
-    device: str
-    begin_s: float
-    elapsed_s: float
+    segments: tuple[SegmentTime, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +181,13 @@ class Chain:
         cancel: CancelToken | None,
         on_exit: Callable[[ExitAnswer], bool] | None,
         first_exit: int = 0,
+        between: Callable[[], None] | None = None,
     ) -> ChainResult:
-        """Do `run` with inputs that were checked already, and the least exit given by its place."""
+        """Do `run` with inputs that were checked already, the least exit given by its place, and a pause.
+
+        Args:
+            between: Called before each segment but the first; it may run this or another chain of the same device.
+        """
         began_ns = self._clock.now_ns()
         values: dict[str, Value] = {name: self.backend.upload(array) for name, array in inputs.items()}
         times: list[SegmentTime] = []
@@ -189,9 +196,11 @@ class Chain:
         try:
             for step in self._plan(first_exit):
                 for part in step.parts:
+                    if between is not None and times:
+                        between()
                     self._run_part(part, values, cancel, began_ns, times)
                 if step.exit is not None:
-                    deepest = self._answer(step, step.exit, values, began_ns)
+                    deepest = self._answer(step, step.exit, values, began_ns, times)
                     if on_exit is not None and on_exit(deepest):
                         break
         except RunCancelledError:
@@ -211,10 +220,13 @@ class Chain:
             del values[name]
         times.append(SegmentTime(part.segment_id, self.backend.device, begin_s, self._since(began_ns) - begin_s))
 
-    def _answer(self, step: _Step, taken: Exit, values: Mapping[str, Value], began_ns: int) -> ExitAnswer:
+    def _answer(
+        self, step: _Step, taken: Exit, values: Mapping[str, Value], began_ns: int, times: list[SegmentTime]
+    ) -> ExitAnswer:
         outputs = {name: self.backend.download(values[name]) for name in step.hands_out}
         confidence = None if taken.confidence is None else float(outputs[taken.confidence].min())
-        return ExitAnswer(taken.id, step.index, outputs[taken.answer], confidence, outputs, self._since(began_ns))
+        elapsed_s = self._since(began_ns)
+        return ExitAnswer(taken.id, step.index, outputs[taken.answer], confidence, outputs, elapsed_s, tuple(times))
 
     def _plan(self, first_exit: int) -> tuple[_Step, ...]:
         plan = self._plans.get(first_exit)

@@ -1,0 +1,358 @@
+"""The executor: models on devices, requests with deadlines in, the best answer there is out.
+
+Each device has one worker thread and one queue, earliest deadline first. Exits answer as soon as they are confident.
+When a deadline falls, the deepest finished exit answers and the run is stopped in the middle of its segment. A request
+that the measured p99 says can't be met is refused before it starts, with the numbers.
+
+`on_done` is called once a request, on a worker's or the timer's thread, or inside `submit`, `cancel` or `close` when
+those decide the request at once. It must be quick and must not raise. Nothing here waits for inference except
+`run_inline`, `load`, `drain` and `close`; nothing is logged for a request that goes well.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from devices.chain import Chain
+from devices.clock import NS_PER_S, Clock, MonotonicClock, Timers
+from devices.errors import InputError
+from devices.package.graph import Package
+from devices.tensor import check_inputs
+from runtime.execute.alarm import AlarmThread
+from runtime.execute.errors import ClosedError, ModelNotFoundError
+from runtime.execute.job import Job, OnDone
+from runtime.execute.latency import ModelLatency
+from runtime.execute.model import ServedModel
+from runtime.execute.request import Reply, Request, Status
+from runtime.execute.worker import Device, DeviceWorker
+
+_log = logging.getLogger(__name__)
+_TRIAL_EVERY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSettings:
+    """How the executor treats requests.
+
+    Args:
+        reserve_s: Time kept before each deadline for the reply to get out [s].
+        max_queue: Requests that may wait for one device.
+        inline_limit_s: `run_inline` takes models whose p99 to the end is at most this [s].
+        warm_up_runs: Measured runs to each exit when a model is loaded.
+    """
+
+    reserve_s: float = 0.0005
+    max_queue: int = 256
+    inline_limit_s: float = 0.0005
+    warm_up_runs: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStats:
+    """A look at the executor.
+
+    Args:
+        queued: Requests that wait, by device.
+        in_flight: Requests without a reply yet.
+        replies: Replies given, by status.
+    """
+
+    queued: Mapping[str, int]
+    in_flight: int
+    replies: Mapping[Status, int]
+
+
+class Executor:
+    """Runs models on devices.
+
+    Args:
+        devices: The devices; their names must differ.
+        settings: How requests are treated.
+        clock: What deadlines are read on.
+        timers: Calls when a deadline falls, on the same clock; None: a thread of its own.
+    Raises:
+        ValueError: No device, or two of one name.
+        BackendError: A worker can't be pinned where asked.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        settings: ExecutorSettings | None = None,
+        *,
+        clock: Clock | None = None,
+        timers: Timers | None = None,
+    ) -> None:
+        names = [device.backend.device for device in devices]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"devices = {names}: must be at least one, each with a name of its own")
+        self.settings = settings or ExecutorSettings()
+        self._clock = clock or MonotonicClock()
+        self._alarm: AlarmThread | None = None
+        if timers is None:
+            timers = self._alarm = AlarmThread(self._clock)
+        self._timers = timers
+        self._workers = {
+            device.backend.device: DeviceWorker(device, self._clock, self.settings.reserve_s, self._refusal)
+            for device in devices
+        }
+        self._models: dict[str, dict[str, ServedModel]] = {}
+        self._jobs: dict[Hashable, Job] = {}
+        self._lock = threading.Lock()  # over the tables, never over inference
+        self._replies: Counter[Status] = Counter()
+        self._refusals = 0
+        self._draining = False
+        self._closed = False
+        self._idle = threading.Event()
+
+    def start(self) -> None:
+        """Start the workers; until then requests wait in their queues."""
+        for worker in self._workers.values():
+            worker.start()
+
+    def __enter__(self) -> "Executor":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Models
+
+    def load(self, package: Package, *, device: str | None = None, replace: bool = True) -> ServedModel:
+        """Load a model, warm it up and serve it from then on; until then the one before it is served.
+
+        Args:
+            package: The model.
+            device: Where; None: the first device.
+            replace: Unload the model's other versions once this one is warm.
+        Raises:
+            ValueError: There is no such device.
+            BackendError: The device refuses the model.
+            SegmentError: The model fails on an input of zeros.
+            ClosedError: The executor was closed.
+        """
+        if self._closed:
+            raise ClosedError(f"cannot load {package.name!r}: the executor was closed")
+        name = next(iter(self._workers)) if device is None else device
+        if name not in self._workers:
+            raise ValueError(f"device {name!r} is not one of {sorted(self._workers)}")
+        worker = self._workers[name]
+        chain = Chain(package, worker.backend, clock=self._clock)
+        model = ServedModel(package, chain, ModelLatency(len(package.exits)))
+        self._warm_up(worker, model)
+        with self._lock:
+            versions = {} if replace else dict(self._models.get(package.name, {}))
+            versions.pop(package.version, None)
+            self._models[package.name] = {**versions, package.version: model}
+        return model
+
+    def _warm_up(self, worker: DeviceWorker, model: ServedModel) -> None:
+        for first_exit in range(len(model.package.exits)):
+            for run in range(self.settings.warm_up_runs + 2):
+                with worker.gate:  # one run at a time, so that requests pass in between
+                    model.measure(first_exit, record=run >= 2)
+
+    def unload(self, name: str, version: str | None = None) -> None:
+        """Serve a model, or one version of it, no more; requests already taken still get their answers.
+
+        Raises:
+            ModelNotFoundError: It is not loaded.
+        """
+        with self._lock:
+            versions = self._models.get(name, {})
+            if not versions or (version is not None and version not in versions):
+                raise ModelNotFoundError(self._unknown(name, version))
+            left = {} if version is None else {key: model for key, model in versions.items() if key != version}
+            if left:
+                self._models[name] = left
+            else:
+                del self._models[name]
+
+    def model(self, name: str, version: str | None = None) -> ServedModel:
+        """Return a loaded model, the version loaded last if none is named.
+
+        Raises:
+            ModelNotFoundError: It is not loaded.
+        """
+        versions = self._models.get(name, {})
+        if version is None and versions:
+            return next(reversed(versions.values()))
+        if version is None or version not in versions:
+            raise ModelNotFoundError(self._unknown(name, version))
+        return versions[version]
+
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        """All loaded models; of each name, the one served by default comes last."""
+        return tuple(model for versions in tuple(self._models.values()) for model in versions.values())
+
+    def _unknown(self, name: str, version: str | None) -> str:
+        asked = f"{name!r}" if version is None else f"{name!r} version {version!r}"
+        known = [f"{model.package.name} {model.package.version}" for model in self.models]
+        return f"model {asked} is not loaded: loaded are {sorted(known)}"
+
+    # Requests
+
+    def submit(self, request: Request, on_done: OnDone) -> None:
+        """Take a request; `on_done` gets its one reply.
+
+        Raises:
+            ClosedError: The executor was closed.
+        """
+        if self._closed:
+            raise ClosedError(f"cannot take request {request.id!r}: the executor was closed")
+        job = self._admit(request, on_done)
+        if job is None:
+            return
+        with self._lock:
+            clash = self._jobs.setdefault(request.id, job) is not job
+        if clash:
+            self._turn_down(request, on_done, Status.INVALID, f"request id {request.id!r} is in flight already")
+            return
+        if request.deadline_ns is not None:
+            reserve_ns = round(self.settings.reserve_s * NS_PER_S)
+            job.timer = self._timers.call_at(request.deadline_ns - reserve_ns, job.expire)
+        worker = self._workers[job.model.device]
+        job.entry = worker.queue.push(job.key, job, job.model.latency.first[job.first_exit].median_s)
+
+    def cancel(self, request_id: Hashable) -> bool:
+        """End a request that waits or runs, its reply being CANCELLED; return whether it was still in flight."""
+        job = self._jobs.get(request_id)
+        return job is not None and job.end(Status.CANCELLED, "the request was cancelled")
+
+    def run_inline(self, request: Request) -> Reply | None:
+        """Run a quick request on the caller's thread, if its device has nothing else to do.
+
+        Saves two thread switches. Only for models whose p99 to the end is at most `inline_limit_s`; no timer is set,
+        the deadline is looked at between exits. The request can't be cancelled.
+
+        Returns:
+            The reply, also when that is a refusal; None if the request should be submitted instead.
+        Raises:
+            ClosedError: The executor was closed.
+        """
+        replies: list[Reply] = []
+        if self._closed:
+            raise ClosedError(f"cannot run request {request.id!r}: the executor was closed")
+        model = self._models.get(request.model)
+        if not model or self._draining:
+            return None
+        job = self._admit(request, replies.append)
+        if job is None:
+            return replies[0]
+        worker = self._workers[job.model.device]
+        quick = job.model.latency.complete_p99_s(job.first_exit) <= self.settings.inline_limit_s
+        if not quick or len(worker.queue) or not worker.gate.acquire(blocking=False):
+            return None
+        try:
+            worker.run(job)
+        finally:
+            worker.gate.release()
+        return replies[0]
+
+    def _admit(self, request: Request, on_done: OnDone) -> Job | None:
+        """Make a job of a request, or turn it down."""
+        if self._draining:
+            self._turn_down(request, on_done, Status.UNAVAILABLE, "the executor is draining: ask another one")
+            return None
+        try:
+            model = self.model(request.model, request.version)
+            first_exit = 0 if request.least_exit is None else model.package.exit_index(request.least_exit)
+            check_inputs(model.package.inputs, request.inputs)
+        except (ModelNotFoundError, KeyError, InputError) as error:
+            self._turn_down(request, on_done, Status.INVALID, str(error.args[0]))
+            return None
+        job = Job(request, model, first_exit, on_done, self, self._clock)
+        left_s = job.time_left_s()
+        if left_s is not None and left_s <= 0.0:
+            job.end(Status.DEADLINE_EXCEEDED, f"the deadline had passed {-left_s * 1e3:.3f} ms before the request came")
+            return None
+        reason = self._refusal(job)
+        if reason is not None:
+            job.end(Status.RESOURCE_EXHAUSTED, reason)
+            return None
+        return job
+
+    def _turn_down(self, request: Request, on_done: OnDone, status: Status, message: str) -> None:
+        with self._lock:
+            self._replies[status] += 1
+        _call(on_done, Reply(id=request.id, status=status, message=message))
+
+    def _refusal(self, job: Job) -> str | None:
+        """Say why a job can't be met, or None. One hopeful refusal in 16 is tried all the same.
+
+        Without the trial, p99 would stay what it was in a bad moment, since what is refused is never measured.
+        """
+        worker = self._workers[job.model.device]
+        if job.entry is None and len(worker.queue) >= self.settings.max_queue:
+            return f"{job.model.device} has {len(worker.queue)} requests waiting: at most {self.settings.max_queue}"
+        left_s = job.time_left_s()
+        if left_s is None or job.trial:
+            return None
+        window = job.model.latency.first[job.first_exit]
+        ahead_s = worker.queue.cost_before(job.key) if job.entry is None else 0.0
+        needed_s = ahead_s + window.p99_s + self.settings.reserve_s
+        if needed_s <= left_s:
+            return None
+        if ahead_s + window.least_s + self.settings.reserve_s <= left_s:
+            self._refusals += 1
+            job.trial = self._refusals % _TRIAL_EVERY == 0
+            if job.trial:
+                return None
+        exit_id = job.model.package.exits[job.first_exit].id
+        return (
+            f"{left_s * 1e3:.3f} ms are left, but {needed_s * 1e3:.3f} ms are needed: {window.p99_s * 1e3:.3f} ms to "
+            f"exit {exit_id!r} on {job.model.device} (p99 of {window.count} runs), {ahead_s * 1e3:.3f} ms for what is "
+            f"more urgent, {self.settings.reserve_s * 1e3:.3f} ms for the reply"
+        )
+
+    def finished(self, job: Job, reply: Reply) -> None:
+        """Take note that a job has ended, and hand out its reply."""
+        if job.entry is not None:
+            self._workers[job.model.device].queue.remove(job.entry)
+        with self._lock:
+            self._replies[reply.status] += 1
+            if self._jobs.get(job.request.id) is job:
+                del self._jobs[job.request.id]
+            idle = self._draining and not self._jobs
+        _call(job.on_done, reply)
+        if idle:
+            self._idle.set()
+
+    # Life
+
+    def stats(self) -> ExecutorStats:
+        """Return a look at queues and replies."""
+        with self._lock:
+            queued = {name: len(worker.queue) for name, worker in self._workers.items()}
+            return ExecutorStats(queued, len(self._jobs), dict(self._replies))
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Take nothing more and wait until every request has its reply; return whether that came in time."""
+        with self._lock:
+            self._draining = True
+            if not self._jobs:
+                self._idle.set()
+        return self._idle.wait(timeout_s)
+
+    def close(self) -> None:
+        """Take nothing more, end what is in flight as UNAVAILABLE and stop all threads; safe to call twice."""
+        with self._lock:
+            self._draining = self._closed = True
+            jobs = tuple(self._jobs.values())
+        for job in jobs:
+            job.end(Status.UNAVAILABLE, "the executor was closed")
+        for worker in self._workers.values():
+            worker.close()
+        if self._alarm is not None:
+            self._alarm.close()
+
+
+def _call(on_done: Callable[[Reply], None], reply: Reply) -> None:
+    try:
+        on_done(reply)
+    except Exception:  # a broken callback must not take the device down
+        _log.exception("on_done failed for request %r", reply.id)

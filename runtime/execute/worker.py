@@ -1,0 +1,118 @@
+"""The worker of one device: one thread that runs the most urgent request, and only that one.
+
+Between two segments it looks at the queue: a request with an earlier deadline is run to its end there and then, and the
+one that was interrupted goes on afterwards with nothing lost. So deadlines are honoured at the grain of one segment.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from devices.backend import Backend
+from devices.chain import ExitAnswer
+from devices.clock import Clock
+from devices.errors import BackendError, InputError, SegmentError
+from devices.tensor import check_finite
+from runtime.execute.job import Job
+from runtime.execute.queue import EdfQueue
+from runtime.execute.request import Status
+
+_log = logging.getLogger(__name__)
+_MAX_NESTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device and where its worker runs.
+
+    Args:
+        backend: The opened device.
+        core: Processor core the worker is pinned to; None: wherever the kernel likes.
+    """
+
+    backend: Backend
+    core: int | None = None
+
+
+class DeviceWorker:
+    """One device with its queue and its thread.
+
+    Args:
+        device: The device.
+        clock: The executor's clock.
+        reserve_s: Time kept before each deadline for the reply [s].
+        refusal: Says why a job can't be met any more, or None if it can.
+    Raises:
+        BackendError: The core to pin to is not open to this process.
+    """
+
+    def __init__(self, device: Device, clock: Clock, reserve_s: float, refusal: Callable[[Job], str | None]) -> None:
+        allowed = os.sched_getaffinity(0)
+        if device.core is not None and device.core not in allowed:
+            raise BackendError(f"{device.backend.device}: cannot pin to core {device.core}: open are {sorted(allowed)}")
+        self.backend = device.backend
+        self.queue: EdfQueue[Job] = EdfQueue()
+        self.gate = threading.Lock()  # held by whoever uses the device; nobody who submits or cancels waits for it
+        self._core = device.core
+        self._clock = clock
+        self._reserve_s = reserve_s
+        self._refusal = refusal
+        self._thread = threading.Thread(target=self._serve, name=f"headway-{self.backend.device}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve the queue."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let the queue run empty, then stop."""
+        self.queue.close()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _serve(self) -> None:
+        if self._core is not None:
+            os.sched_setaffinity(0, {self._core})  # 0 is the calling thread, not the process
+        while (job := self.queue.pop()) is not None:
+            with self.gate:
+                self.run(job)
+            del job  # its tensors must not live until the next request
+
+    def run(self, job: Job, depth: int = 0) -> None:
+        """Run a job to its end; the caller holds the gate."""
+        if not job.open or self._refused(job):
+            return
+        job.start()
+
+        def on_exit(answer: ExitAnswer) -> bool:
+            return job.take_exit(answer, self._reserve_s)
+
+        def between() -> None:
+            self._let_pass(job, depth)
+
+        try:
+            job.model.chain.run_checked(job.request.inputs, job.token, on_exit, job.first_exit, between)
+        except SegmentError as error:
+            job.fail(str(error))
+        except Exception as error:  # the worker must outlive a broken backend
+            _log.exception("request %r: the backend of %s failed", job.request.id, self.backend.device)
+            job.fail(f"the backend of {self.backend.device} failed: {error}")
+
+    def _refused(self, job: Job) -> bool:
+        reason = self._refusal(job)
+        if reason is not None:
+            return job.end(Status.RESOURCE_EXHAUSTED, reason)
+        try:
+            check_finite(job.request.inputs)
+        except InputError as error:
+            return job.end(Status.INVALID, str(error))
+        return False
+
+    def _let_pass(self, job: Job, depth: int) -> None:
+        if not len(self.queue) or depth >= _MAX_NESTED:
+            return
+        began_ns = self._clock.now_ns()
+        while (urgent := self.queue.pop_before(job.key)) is not None:
+            self.run(urgent, depth + 1)
+        job.paused(self._clock.now_ns() - began_ns)
