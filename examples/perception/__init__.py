@@ -1,0 +1,1 @@
+"""Parts of examples/train_perception.py: frames, network, training, export."""
