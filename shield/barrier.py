@@ -130,9 +130,9 @@ def barrier_deadline(vehicle: Vehicle, state: State, obstacles: Sequence[Disc], 
     Raises:
         ValueError: the vehicle has no barrier.
     """
-    refusal = _refusal(vehicle, state, obstacles)
-    if refusal is not None:
-        return _answer(vehicle, 0.0, 0.0, refusal, guarantee=False)
+    refused = refusal(vehicle, state, obstacles)
+    if refused is not None:
+        return _answer(vehicle, 0.0, 0.0, refused, guarantee=False)
     reach = Reach.of(vehicle, state.speed_mps)
     lost_s = vehicle.bounds.switch_time_s + vehicle.bounds.sensing_age_s
     exit_m, limited_by = _first_exit(vehicle, state, obstacles, reach.distance_m(cap_s + lost_s))
@@ -145,7 +145,7 @@ def barrier_deadline(vehicle: Vehicle, state: State, obstacles: Sequence[Disc], 
 
 def hold_time(vehicle: Vehicle, state: State, obstacles: Sequence[Disc], within_s: float) -> float:
     """Return for how long, at most `within_s` [s], the held slip angle keeps every h >= 0; no delay is taken off."""
-    if _refusal(vehicle, state, obstacles) is not None:
+    if refusal(vehicle, state, obstacles) is not None:
         return 0.0
     reach = Reach.of(vehicle, state.speed_mps)
     exit_m, limited_by = _first_exit(vehicle, state, obstacles, reach.distance_m(within_s))
@@ -170,7 +170,7 @@ def _first_exit(vehicle: Vehicle, state: State, obstacles: Sequence[Disc], withi
     return exit_m, limited_by
 
 
-def _refusal(vehicle: Vehicle, state: State, obstacles: Sequence[Disc]) -> str | None:
+def refusal(vehicle: Vehicle, state: State, obstacles: Sequence[Disc]) -> str | None:
     """Return what makes the barrier say nothing about this question, or None."""
     if abs(state.beta_rad) > grip_slip_rad(vehicle):
         return "bound:lateral_accel_mps2"

@@ -108,7 +108,7 @@ def cell_edges(half_width_rad: float, step_rad: float) -> Array:
     cells = math.ceil(2.0 * half_width_rad / step_rad)
     edges = -half_width_rad + step_rad * np.arange(cells + 1)
     edges[-1] = half_width_rad
-    return edges
+    return np.asarray(edges)
 
 
 def lambert_w(z: npt.ArrayLike) -> Array:
