@@ -13,8 +13,18 @@ import typer
 
 from runtime.errors import RunError
 
-COMMANDS = ("demo", "serve", "guard", "edge", "models", "status", "deadline", "verify", "falsify")
-"""Each is the function of its name in the module of its name in this folder."""
+COMMANDS = {
+    "demo": "carla_bridge.demo.command",
+    "serve": "runtime.cli.serve",
+    "guard": "runtime.cli.guard",
+    "edge": "runtime.cli.edge",
+    "models": "runtime.cli.models",
+    "status": "runtime.cli.status",
+    "deadline": "runtime.cli.deadline",
+    "verify": "runtime.cli.verify",
+    "falsify": "runtime.cli.falsify",
+}
+"""Every command, and the module whose function of that name it is; only the one that is asked for is imported."""
 
 _EXIT_UNAVAILABLE = 69
 _EXIT_CONFIGURATION = 78
@@ -45,7 +55,7 @@ def _application(wanted: list[str]) -> Callable[..., Any]:
     )
     application.callback()(_root)
     for name in wanted:
-        module = import_module(f"runtime.cli.{name}")
+        module = import_module(COMMANDS[name])
         application.command(name)(getattr(module, name))
     return application
 

@@ -1,0 +1,253 @@
+"""The daemon: one thread that owns every socket, device workers behind it, a guard beside it.
+
+The thread takes requests from the unix socket, hands them to the executor and sends the replies that the workers put
+into the mailbox. A request that its device could answer at once is run on this thread. What a client sends wrong is
+answered to that client; nothing that a client sends ends the daemon or another client's work.
+"""
+
+import logging
+import os
+import signal
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from devices.backends.onnxruntime import OnnxRuntimeBackend
+from devices.package import Package, load_package
+from offload.errors import WireError
+from runtime.config import Config
+from runtime.errors import ConfigurationError
+from runtime.execute.executor import Executor
+from runtime.execute.request import Reply, Request, Status
+from runtime.execute.worker import Device
+from runtime.serve import messages
+from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
+from runtime.serve.mailbox import Mailbox
+from runtime.serve.pilot import Pilot, open_pilot
+from runtime.serve.realtime import raise_file_limit, step_back
+from runtime.serve.sockets import owned_router, runtime_folder
+from shield.vehicle import load_vehicle
+
+_log = logging.getLogger("headway.daemon")
+_POLL_MS = 50
+_DEFAULT_PRIORITY = 5
+_DRAIN_S = 2.0
+
+
+class Daemon:
+    """Serves models on a unix socket and drives one vehicle through its guard.
+
+    Args:
+        config: Everything that can be configured.
+    Raises:
+        ConfigurationError: no package is given, or a value of the configuration cannot be used.
+    """
+
+    def __init__(self, config: Config) -> None:
+        if not config.serve.packages:
+            raise ConfigurationError("no model package is given: name one with --package or serve.packages")
+        self._config = config
+        self._vehicle = load_vehicle(config.guard.vehicle)
+        self._packages = [load_package(path) for path in config.serve.packages]
+        self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
+        guard = config.guard.socket
+        self._guard_path = Path(guard) if guard else self._path.with_name("headway-guard.sock")
+        self._started_s = time.monotonic()
+        self._running = True
+        self._ready = False
+        self._refused = 0
+        self._requests = 0
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then answer what is in flight and leave; the guard lives on.
+
+        Raises:
+            UnavailableError: another daemon owns the socket, or no guard could be had.
+            ConfigurationError: the socket cannot be made, or the running guard guards another vehicle.
+        """
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        raise_file_limit()
+        with ExitStack() as stack:
+            context = stack.enter_context(zmq.Context())
+            self._router = stack.enter_context(owned_router(context, self._path))
+            self._poller = zmq.Poller()
+            self._poller.register(self._router, zmq.POLLIN)
+            self._mailbox = Mailbox()
+            stack.callback(self._mailbox.close)
+            self._poller.register(self._mailbox, zmq.POLLIN)
+            self._guard = GuardLink(context, self._poller, self._vehicle, self._guard_command(), self._on_report)
+            stack.callback(self._guard.close)
+            self._guard.open()
+            if self._config.serve.polite:
+                step_back()
+            self._executor = stack.enter_context(Executor([Device(OnnxRuntimeBackend("cpu"))]))
+            for package in self._packages:
+                self._executor.load(package)
+            self._pilot = self._open_pilot(stack)
+            self._ready = True
+            _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
+            self._serve()
+            self._executor.drain(_DRAIN_S)
+            self._mailbox.drain()
+
+    def _open_pilot(self, stack: ExitStack) -> Pilot:
+        pilot = open_pilot(self._config.offload, self._packages[0], self._executor, self._mailbox, self._propose)
+        stack.callback(pilot.close)
+        return pilot
+
+    def _guard_command(self) -> GuardCommand:
+        guard = self._config.guard
+        extra: list[str] = ["--proposal-max-age-s", str(guard.proposal_max_age_s)]
+        if guard.certificate is not None:
+            extra += ["--certificate", guard.certificate]
+        if guard.uncertified:
+            extra.append("--uncertified")
+        if not guard.fifo:
+            extra.append("--no-fifo")
+        arguments = guard_arguments(self._guard_path, guard.vehicle, extra=tuple(extra)) if guard.start else ()
+        return GuardCommand(self._guard_path, arguments)
+
+    def _stop(self, *_: object) -> None:
+        self._running = False
+
+    def _serve(self) -> None:
+        while self._running:
+            ready = dict(self._poller.poll(_POLL_MS))
+            self._guard.receive()
+            self._mailbox.drain()
+            if self._router in ready:
+                self._receive_all()
+            self._guard.attend(ready)
+
+    def _receive_all(self) -> None:
+        while True:
+            try:
+                peer, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                message, tensors = messages.decode_from_client(frames)
+                self._handle(peer.bytes, message, tensors)
+            except WireError as error:
+                self._refuse(peer.bytes, error.request_id, str(error))
+
+    def _handle(self, peer: bytes, message: messages.FromClient, tensors: dict[str, messages.Array]) -> None:
+        match message:
+            case messages.Infer():
+                self._infer(peer, message, tensors)
+            case messages.Step():
+                self._step(peer, message, tensors)
+            case messages.Cancel():
+                self._executor.cancel((peer, message.id))
+            case messages.Models():
+                self._send(peer, messages.ModelsList(id=message.id, models=[_described(p) for p in self._packages]))
+            case messages.Status():
+                self._send(peer, messages.StatusReport(id=message.id, status=self._status()))
+
+    def _infer(self, peer: bytes, message: messages.Infer, tensors: dict[str, messages.Array]) -> None:
+        self._requests += 1
+        deadline_ns = None if message.deadline_us is None else time.monotonic_ns() + message.deadline_us * 1000
+        request = Request(
+            id=(peer, message.id),
+            model=message.model,
+            inputs=tensors,
+            deadline_ns=deadline_ns,
+            priority=-(message.priority or _DEFAULT_PRIORITY),
+            least_exit=message.least_exit,
+        )
+        reply = self._executor.run_inline(request)
+        if reply is None:
+            self._executor.submit(request, lambda done: self._mailbox.put(partial(self._answer, done)))
+        else:
+            self._answer(reply)
+
+    def _answer(self, reply: Reply) -> None:
+        peer, number = reply.id  # type: ignore[misc] # every request of ours has such an id
+        if reply.status is not Status.OK:
+            self._send(peer, messages.Error(id=number, code=reply.status, error=reply.message))
+            return
+        answer = messages.Answer(
+            id=number,
+            status=reply.status,
+            exit_id=reply.exit_id or "",
+            confidence=1.0 if reply.confidence is None else reply.confidence,
+            parts=[
+                {
+                    "segment": part.segment_id,
+                    "device": part.device,
+                    "begin_us": round(part.begin_s * 1e6),
+                    "run_us": round(part.elapsed_s * 1e6),
+                }
+                for part in reply.segments
+            ],
+            time_left_us=None if reply.time_left_s is None else round(reply.time_left_s * 1e6),
+        )
+        self._send(peer, answer, dict(reply.outputs))
+
+    def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, messages.Array]) -> None:
+        frame = tensors.get("frame")
+        if frame is None:
+            raise WireError('a step carries one tensor "frame", the camera\'s image of this tick')
+        report = self._pilot.step(peer, message, frame)
+        if report is not None:
+            self._send(peer, report)
+
+    def _propose(self, stamp_ns: int, beta_rad: float, speed_mps: float) -> None:
+        self._guard.propose(stamp_ns, beta_rad, speed_mps)
+
+    def _on_report(self, report: Any) -> None:
+        if self._ready:
+            self._pilot.hear(report)
+
+    def _refuse(self, peer: bytes, number: int, why: str) -> None:
+        self._refused += 1
+        self._send(peer, messages.Error(id=number, code=Status.INVALID, error=why))
+
+    def _send(
+        self, peer: bytes, message: messages.FromDaemon, tensors: dict[str, messages.Array] | None = None
+    ) -> None:
+        """Send without waiting: a client that is gone or does not read loses its reply, nobody else's time."""
+        frames = messages.encode_to_client(message, tensors)
+        try:
+            self._router.send_multipart([peer, *frames], zmq.NOBLOCK, copy=tensors is None)
+        except zmq.ZMQError as error:
+            _log.info("a reply was dropped: %s", error)
+
+    def _status(self) -> dict[str, Any]:
+        welcome = self._guard.welcome
+        guard = None
+        if welcome is not None:
+            guard = {
+                "pid": welcome.pid,
+                "vehicle": welcome.vehicle,
+                "certificate": welcome.certificate,
+                "adopted": self._guard.adopted,
+                "restarts": self._guard.restarts,
+            }
+        stats = self._executor.stats()
+        return {
+            "ready": self._ready and guard is not None,
+            "pid": os.getpid(),
+            "uptime_s": time.monotonic() - self._started_s,
+            "models": [package.name for package in self._packages],
+            "requests": self._requests,
+            "refused": self._refused,
+            "queued": dict(stats.queued),
+            "replies": {str(status): count for status, count in stats.replies.items()},
+            "guard": guard,
+            **self._pilot.status(),
+        }
+
+
+def _described(package: Package) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "inputs": [{"name": i.name, "dtype": i.dtype, "shape": list(i.shape)} for i in package.inputs],
+        "exits": [{"id": e.id, "kind": e.kind, "answer": e.answer, "threshold": e.threshold} for e in package.exits],
+    }

@@ -1,0 +1,114 @@
+"""The client in one file: its applier, and that an old interpreter can read it."""
+
+import ast
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import headway
+
+HELD = headway.Control(0.1, 10.0)
+BRAKE = headway.Control(0.0, 0.0, True)
+
+
+def decision(number: int = 1, stamp_s: float = 0.0, **changes: object) -> headway.Decision:
+    plain = headway.Decision(
+        id=number,
+        stamp_s=stamp_s,
+        mode="admit",
+        reason="proposal_certified",
+        control=HELD,
+        apply_by_s=stamp_s + 0.02,
+        hold_until_s=stamp_s + 0.5,
+        backup=BRAKE,
+        backup_manoeuvre="brake",
+        deadline_s=1.0,
+        barrier_deadline_s=None,
+        limited_by="cap",
+        intervened=False,
+        proposed_beta_rad=0.1,
+        shortfall_s=0.0,
+        switch_time_s=0.04,
+    )
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_it_parses_on_python_3_9() -> None:
+    source = Path(headway.__file__).read_text()
+    ast.parse(source, feature_version=(3, 9))
+
+
+def test_before_the_first_decision_only_standing_is_certified() -> None:
+    assert headway.Applier().control_at(0.0) == headway.Applied(BRAKE, "none", True, 0)
+    assert not headway.Applier(at_rest=False).control_at(0.0).certified
+
+
+def test_time_alone_moves_a_pair_from_held_to_backup() -> None:
+    applier = headway.Applier()
+    assert applier.accept(decision(), 0.01)
+    assert applier.control_at(0.499) == headway.Applied(HELD, "held", True, 1)
+    assert applier.control_at(0.5) == headway.Applied(BRAKE, "backup", True, 1)
+    assert applier.control_at(9.0) == headway.Applied(BRAKE, "backup", True, 1)
+
+
+def test_a_switch_that_comes_too_late_is_not_certified() -> None:
+    applier = headway.Applier()
+    applier.accept(decision(), 0.01)
+    applier.control_at(0.49)
+    assert applier.control_at(0.541) == headway.Applied(BRAKE, "backup", False, 1)
+    applier.accept(decision(2, 0.53), 0.541)
+    assert applier.control_at(0.541).certified
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        decision(3, 0.02, apply_by_s=0.029),
+        decision(3, 0.02, hold_until_s=math.nan),
+        decision(3, 0.02, control=headway.Control(math.nan, 1.0)),
+        decision(3, 0.02, backup=None),
+        decision(3, 0.02, apply_by_s=math.nan),
+    ],
+    ids=["late", "hold-until is no number", "control is no number", "no backup", "apply-by is no number"],
+)
+def test_what_may_not_take_effect_leaves_the_stored_pair(refused: headway.Decision) -> None:
+    applier = headway.Applier()
+    applier.accept(decision(2), 0.01)
+    assert not applier.accept(refused, 0.03)
+    assert applier.refused == 1
+    assert applier.control_at(0.1) == headway.Applied(HELD, "held", True, 2)
+
+
+def test_an_older_decision_changes_nothing_and_is_no_refusal() -> None:
+    applier = headway.Applier()
+    applier.accept(decision(2), 0.01)
+    assert not applier.accept(decision(2), 0.01)
+    assert not applier.accept(decision(1), 0.01)
+    assert applier.refused == 0
+
+
+def test_a_backup_decision_starts_the_stored_backup_not_its_own() -> None:
+    applier = headway.Applier()
+    applier.accept(decision(1), 0.01)
+    named = headway.Control(0.4, 5.0)
+    assert applier.accept(decision(2, 0.02, mode="backup", backup=named, control=named, apply_by_s=math.inf), 0.03)
+    assert applier.control_at(0.029).control == HELD
+    assert applier.control_at(0.03) == headway.Applied(BRAKE, "backup", True, 2)
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.floats(0.0, 5.0), st.floats(0.0, 0.1)), max_size=30))
+def test_once_a_pair_is_stored_every_instant_asked_in_time_is_certified(events: list[tuple[int, float, float]]) -> None:
+    applier = headway.Applier(at_rest=False)
+    applier.accept(decision(1), 0.0)
+    time_s = 0.0
+    pending = sorted(events, key=lambda event: event[1])
+    while time_s < 6.0:
+        while pending and pending[0][1] <= time_s:
+            number, stamp_s, delay_s = pending.pop(0)
+            applier.accept(decision(number, stamp_s), max(time_s, stamp_s + delay_s))
+        assert applier.control_at(time_s).certified
+        time_s += 0.01
