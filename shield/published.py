@@ -125,8 +125,9 @@ def lambert_w(z: npt.ArrayLike) -> Array:
 def published_deadline(vehicle: Vehicle, state: State, obstacles: Sequence[Disc], cap_s: float = 10.0) -> Deadline:
     """Return the published table's deadline: the least over the obstacles, 0 inside the innermost ring.
 
-    The ring is the largest with r - e_p > r_min(xi) + offset, e_p the declared position error. Nothing else of the
-    bounds enters, and obstacles are taken to stand still: this is for comparison, never a guarantee.
+    The ring is the largest with r > r_min(xi) + offset; with a declared position error e_p every ring between those of
+    r - e_p and r counts. Nothing else of the bounds enters, and obstacles are taken to stand still: this is for
+    comparison, never a guarantee.
 
     Args:
         state: Pose and held slip angle; `tolerable_deadline` has checked every number. The speed is not used.
@@ -150,8 +151,11 @@ def _of_disc(vehicle: Vehicle, state: State, disc: Disc) -> float:
     if not covered(vehicle, disc):
         return 0.0
     polar = polar_of(state, disc)
-    beyond_m = polar.r_m - vehicle.bounds.position_m - float(least_distance(barrier, polar.xi_rad))
-    for ring in reversed(RINGS):
-        if beyond_m > ring.offset_m:
-            return ring_table(vehicle, ring).at(polar.xi_rad, state.beta_rad)
-    return 0.0
+    beyond_m = polar.r_m - float(least_distance(barrier, polar.xi_rad))
+    nearest_m = beyond_m - vehicle.bounds.position_m
+    if nearest_m <= RINGS[0].offset_m:
+        return 0.0
+    # Rings cut their cells in different places, so that a nearer one can hold more: every ring in question counts.
+    last = max(index for index, ring in enumerate(RINGS) if beyond_m > ring.offset_m)
+    first = max(index for index, ring in enumerate(RINGS) if nearest_m > ring.offset_m)
+    return min(ring_table(vehicle, ring).at(polar.xi_rad, state.beta_rad) for ring in RINGS[first : last + 1])
