@@ -6,13 +6,14 @@ An open size has a name ("N" for the batch); within one request every use of a n
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from devices.errors import InputError
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 DTYPES = frozenset(
     {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"}
