@@ -43,30 +43,13 @@ def _append(stretches: list[Clear], start: float, end: float, cause: Cause, befo
         stretches.append((first, last, cause))
 
 
-def reach_of(
-    clear: list[list[Clear]], start: float, limit: float
-) -> tuple[float, list[tuple[int, float, float]], Cause]:
-    """Return how far from `start` the union of the manoeuvres' clear stretches goes without a gap, at most to `limit`.
-
-    Args:
-        clear: Per manoeuvre, its shrunk clear stretches in order.
-        start: Where the cover begins [m].
-        limit: Where it need not go on [m].
-    Returns:
-        The end of the cover [m]; its pieces (manoeuvre, start [m], end [m]); the obstacle that ends it, -1 for none.
-    """
-    at, cause = start, -1
-    pieces: list[tuple[int, float, float]] = []
-    while at < limit:
-        best, best_end, best_cause = -1, at, cause
-        for index, stretches in enumerate(clear):
-            for first, last, why in stretches:
-                if first > at:
-                    break
-                if last > best_end:
-                    best, best_end, best_cause = index, last, why
-        if best < 0:
-            break
-        pieces.append((best, at, min(best_end, limit)))
-        at, cause = best_end, best_cause
-    return min(at, limit), pieces, cause
+def best_from(clear: list[list[Clear]], at: float) -> tuple[int, float, Cause]:
+    """Return the manoeuvre whose clear stretch around `at` goes farthest, its end and what ends it; -1 when none does."""
+    best, end, cause = -1, at, -1
+    for index, stretches in enumerate(clear):
+        for first, last, why in stretches:
+            if first > at:
+                break
+            if last > end:
+                best, end, cause = index, last, why
+    return best, end, cause

@@ -13,10 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from shield.arc import Reach
 from shield.backup.clear import blocked, first_hit
-from shield.backup.cover import Blocked, Clear, clear_stretches, reach_of
+from shield.backup.cover import Blocked, Clear, best_from, clear_stretches
 from shield.backup.family import Family, FamilyOf, Kind, Sweep
+from shield.backup.turn import turn_clear_until
 from shield.deadline import Certificate, Deadline, Interval
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
@@ -170,27 +173,41 @@ def _cover_from(question: Question, start: float, end: float) -> Cover:
         return Cover(start, [], {}, f"obstacle:{limit_cause}")
     clear: list[list[Clear]] = []
     until: dict[Manoeuvre, float] = {}
-    used: list[Sweep] = []
+    names: list[Manoeuvre] = []
+    turns = []
     for sweep in family.sweeps:
-        if sweep.kind is Kind.TURN and used:
-            reached, pieces, cause = reach_of(clear, start, limit)
-            if reached >= limit:
-                break
+        if sweep.kind is Kind.TURN:
+            turns.append(sweep)
+            continue
         stretches = _clear_of(question, arc, sweep, length)
         clear.append(stretches)
-        used.append(sweep)
+        names.append(sweep.manoeuvre)
         for first, last, _ in stretches:
             if first <= start <= last:
                 until[sweep.manoeuvre] = min(last, limit)
                 if last >= limit:
                     return _cover_of(start, limit, end, limit_cause, [(sweep.manoeuvre, start, limit)], until)
-    reached, pieces, cause = reach_of(clear, start, limit)
-    named = [(used[index].manoeuvre, first, last) for index, first, last in pieces]
-    if reached >= limit:
-        return _cover_of(start, limit, end, limit_cause, named, until)
+    at, cause = start, -1
+    pieces: list[tuple[Manoeuvre, float, float]] = []
+    while at < limit:
+        best, reached, why = best_from(clear, at)
+        if best < 0 and turns:
+            # Dearer to evaluate, so asked only where nothing else goes on.
+            for sweep in turns:
+                names.append(sweep.manoeuvre)
+                clear.append(_turn_from(question, arc, sweep, at, length))
+            if len(question.bodies) == 1:
+                turns = []
+            best, reached, why = best_from(clear, at)
+        if best < 0:
+            break
+        pieces.append((names[best], at, min(reached, limit)))
+        at, cause = reached, why
+    if at >= limit:
+        return _cover_of(start, limit, end, limit_cause, pieces, until)
     if cause < 0:
-        cause = _nearest(question, arc, reached)
-    return Cover(reached, named, until, f"obstacle:{cause}")
+        cause = _nearest(question, arc, at)
+    return Cover(at, pieces, until, f"obstacle:{cause}")
 
 
 def _cover_of(
@@ -221,8 +238,6 @@ def _clear_of(question: Question, arc: Arc, sweep: Sweep, length: float) -> list
             hit = first_hit(longer, x, y, radius + sweep.pad_m)
             if hit < length + sweep.length_m:
                 taken.append((max(0.0, hit - sweep.length_m), length, index))
-    elif sweep.kind is Kind.TURN and len(question.bodies) > 1:
-        return []
     else:
         for index, (x, y, radius) in enumerate(question.bodies):
             for start, end in blocked(arc, question.l_r_m, sweep, x, y, radius + sweep.pad_m):
@@ -232,6 +247,18 @@ def _clear_of(question: Question, arc: Arc, sweep: Sweep, length: float) -> list
             turns = math.ceil(length / arc.length)
             taken = [(a + k * arc.length, b + k * arc.length, i) for k in range(turns) for a, b, i in taken]
     return clear_stretches(taken, length, question.along_m, question.delay_m + question.along_m)
+
+
+def _turn_from(question: Question, arc: Arc, sweep: Sweep, at: float, length: float) -> list[Clear]:
+    """Return the clear stretches of a turn followed by a straight; with several obstacles only the one around `at`."""
+    if len(question.bodies) == 1:
+        return _clear_of(question, arc, sweep, length)
+    before, after = question.along_m, question.delay_m + question.along_m
+    begin = max(0.0, at - before)
+    table = np.array(question.bodies).T
+    columns = (table[0], table[1], table[2] + sweep.pad_m)
+    end, cause = turn_clear_until(question.arc_beta_rad, question.l_r_m, sweep, columns, begin, length)
+    return clear_stretches([(0.0, begin, cause), (end, length, cause)], length, before, after)
 
 
 def _nearest(question: Question, arc: Arc, at: float) -> int:
@@ -251,8 +278,8 @@ def _deadline(vehicle: Vehicle, reach: Reach, cover: Cover, time_s: float) -> De
     intervals = tuple(Interval(start, end, manoeuvre) for manoeuvre, start, end in cover.pieces)
     until_s = max(0.0, reach.time_s(until) - vehicle.bounds.sensing_age_s)
     certificate = Certificate(intervals, single, until, min(until_s, time_s), vehicle.fingerprint())
-    manoeuvre = cover.pieces[-1][0] if cover.pieces else None
-    return Deadline(time_s, cover.end_m, cover.limit or "cap", manoeuvre, certificate, bool(cover.pieces))
+    due = cover.pieces[-1][0] if cover.pieces else None
+    return Deadline(time_s, cover.end_m, cover.limit or "cap", due, certificate, bool(cover.pieces))
 
 
 def _none(vehicle: Vehicle, limited_by: str) -> Deadline:
