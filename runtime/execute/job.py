@@ -39,6 +39,7 @@ class Job:
     """
 
     __slots__ = (
+        "_answered_s",
         "_claim",
         "_clock",
         "_owner",
@@ -78,6 +79,7 @@ class Job:
         self._submitted_ns = clock.now_ns()
         self._started_ns: int | None = None
         self._paused_ns = 0
+        self._answered_s = 0.0
 
     @property
     def open(self) -> bool:
@@ -104,7 +106,8 @@ class Job:
             answer: What the exit says.
             reserve_s: Time to keep for the reply [s].
         """
-        self._recorder.note(answer.index, answer.elapsed_s - self._paused_ns / NS_PER_S)
+        self._answered_s = answer.elapsed_s - self._paused_ns / NS_PER_S
+        self._recorder.note(answer.index, self._answered_s)
         self.deepest = answer
         package = self.model.package
         if not self.open:
@@ -142,7 +145,6 @@ class Job:
         if answer is None:
             raise ValueError("no exit has answered yet")
         if self._take_claim():
-            run_s = answer.elapsed_s - self._paused_ns / NS_PER_S
             self._reply(
                 Reply(
                     id=self.request.id,
@@ -156,7 +158,7 @@ class Job:
                     ending=ending,
                     segments=answer.segments,
                     queued_s=self._queued_s(),
-                    run_s=run_s,
+                    run_s=self._answered_s,
                     time_left_s=self.time_left_s(),
                 )
             )

@@ -100,6 +100,10 @@ class DeviceWorker:
             job.fail(f"the backend of {self.backend.device} failed: {error}")
 
     def _refused(self, job: Job) -> bool:
+        left_s = job.time_left_s()
+        if left_s is not None and left_s <= self._reserve_s:
+            job.expire()
+            return True
         reason = self._refusal(job)
         if reason is not None:
             return job.end(Status.RESOURCE_EXHAUSTED, reason)

@@ -14,6 +14,7 @@ from devices.chain import Chain, ExitAnswer
 from devices.clock import VirtualClock
 from devices.errors import BackendError, InputError, RunCancelledError, SegmentError
 from devices.package import Exit, Package, SegmentSource, load_package, write_package
+from devices.tensor import Array
 from tests.models import exit_segments, model, write_endless_package, write_exit_package
 
 
@@ -29,7 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Package:
     return load_package(path)
 
 
-def images(count: int = 1) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def images(count: int = 1) -> dict[str, Array]:
     return {"image": np.random.default_rng(7).normal(size=(count, 3, 16, 16)).astype(np.float32)}
 
 
@@ -163,11 +164,11 @@ def test_a_failing_segment_says_which_and_where(tmp_path: Path) -> None:
         tmp_path / "p",
         name="p",
         version="1",
-        segments=[SegmentSource("gather", gather)],
-        exits=[Exit("e", "gather", "y")],
+        segments=[SegmentSource("g", gather)],
+        exits=[Exit("e", "g", "y")],
     )
     chain = Chain(package, OnnxRuntimeBackend())
-    with pytest.raises(SegmentError, match=r"segment 'gather' failed on cpu:0: .*out of"):
+    with pytest.raises(SegmentError, match=r"segment 'g' failed on cpu:0: .*out of"):
         chain.run({"x": np.array([9.0], np.float32)})
     assert chain.run({"x": np.array([2.0], np.float32)}).exit is not None
 
