@@ -440,6 +440,7 @@ class Session:
         daemon: The daemon's unix socket; None drives with the guard alone.
         guard: The guard's unix socket.
         applier: Kept across sessions where one must outlive another.
+        patience_s: How long to wait for the sockets to be there [s]; a session opens without them all the same.
     """
 
     def __init__(
@@ -447,6 +448,7 @@ class Session:
         daemon: Optional[Union[str, "os.PathLike[str]"]],
         guard: Union[str, "os.PathLike[str]"],
         applier: Optional[Applier] = None,
+        patience_s: float = 1.0,
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._guard = _Channel(self._context, guard)
@@ -459,6 +461,9 @@ class Session:
         self.windows: Deque[Window] = deque(maxlen=4096)
         self.decisions: Deque[Decision] = deque(maxlen=4096)
         self.refusals: Deque[str] = deque(maxlen=64)
+        until_s = time.monotonic() + patience_s
+        for channel in filter(None, (self._guard, self._daemon)):
+            channel.socket.poll(max(0, int((until_s - time.monotonic()) * 1e3)), zmq.POLLOUT)
 
     def __enter__(self) -> "Session":
         return self

@@ -33,7 +33,7 @@ def guard(
     tick_s = loaded.bounds.tick_s or 0.02
     options = GuardOptions(
         socket=socket or runtime_folder() / "headway-guard.sock",
-        certificate=covering_certificate(vehicle, certificate, uncertified=uncertified),
+        certificate=None,
         fifo=fifo,
     )
     GuardProcess(loaded, GuardSettings(tick_s=tick_s, proposal_max_age_s=proposal_max_age_s), options).run()

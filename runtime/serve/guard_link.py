@@ -8,7 +8,6 @@ once, and through its answers, so that a frozen one is seen too; either way a ne
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ _HEARTBEAT_S = 0.25
 _SILENT_S = 2.0
 _ADOPT_WAIT_S = 0.3
 _START_WAIT_S = 10.0
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class GuardLink:
         self._heard_s = 0.0
         self._beat_s = 0.0
         self._pidfd: int | None = None
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None
+        self._start_s = 0.0
         self.welcome: Welcome | None = None
         self.adopted = False
         self.restarts = 0
@@ -111,6 +112,8 @@ class GuardLink:
         now_s = time.monotonic()
         if self._pidfd is not None and self._pidfd in ready:
             self._replace("it died")
+        elif self.welcome is None and now_s - self._start_s > _RETRY_S and self._reap() is not None:
+            self._replace("it ended at its start")
         elif now_s - self._heard_s > _SILENT_S and self.welcome is not None:
             self._kill(self.welcome.pid)
             self._replace(f"it was silent for {_SILENT_S:g} s")
@@ -151,8 +154,9 @@ class GuardLink:
             self._send(self._watch())
             if self.socket.poll(50):
                 self.receive()
-            if self._child is not None and self._child.poll() is not None:
-                raise UnavailableError(f"the guard ended at its start with exit code {self._child.returncode}")
+            code = self._reap()
+            if code is not None:
+                raise UnavailableError(f"the guard ended at its start with exit code {code}: its reason is in the log")
         return self.welcome is not None
 
     def _greet(self, welcome: Welcome) -> None:
@@ -173,17 +177,28 @@ class GuardLink:
     def _start(self) -> None:
         if not self._command.arguments:
             raise UnavailableError(f"no guard answers at {self._command.socket}, and this daemon may not start one")
-        self._child = subprocess.Popen(self._command.arguments, start_new_session=True, stdin=subprocess.DEVNULL)
-        self._heard_s = time.monotonic()
+        arguments = self._command.arguments
+        no_input = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        self._child = os.posix_spawn(arguments[0], arguments, os.environ, setsid=True, file_actions=[no_input])
+        self._heard_s = self._start_s = time.monotonic()
 
     def _replace(self, why: str) -> None:
         _log.error("the guard is replaced: %s", why)
         self._forget_process()
         self.welcome = None
         self.restarts += 1
-        if self._child is not None:
-            self._child.wait()
+        self._reap(wait=True)
         self._start()
+
+    def _reap(self, *, wait: bool = False) -> int | None:
+        """Return the exit code of the guard that this process started, once it has ended."""
+        if self._child is None:
+            return None
+        pid, status = os.waitpid(self._child, 0 if wait else os.WNOHANG)
+        if pid == 0:
+            return None
+        self._child = None
+        return os.waitstatus_to_exitcode(status)
 
     def _kill(self, pid: int) -> None:
         try:

@@ -73,6 +73,7 @@ class GuardProcess:
         self._proposal: Proposal | None = None
         self._vehicle_peer: bytes | None = None
         self._vehicle_seen_s = 0.0
+        self._self_tick_s = math.inf
         self._watchers: dict[bytes, float] = {}
         self._modes: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -108,8 +109,8 @@ class GuardProcess:
     def _patience_ms(self) -> int:
         if self._vehicle_peer is None:
             return 200
-        left_s = self._vehicle_seen_s + self._overdue_s - time.monotonic()
-        return max(1, min(200, int(left_s * 1e3) + 1))
+        left_s = self._self_tick_s - time.monotonic()
+        return max(0, min(200, math.ceil(left_s * 1e3)))
 
     def _receive_all(self, router: zmq.Socket[bytes]) -> None:
         while True:
@@ -133,7 +134,7 @@ class GuardProcess:
                 self._proposals += 1
                 self._proposal = Proposal(request.stamp_ns * _NS, request.beta_rad, request.speed_mps)
             case Watch():
-                self._watch(router, peer, request)
+                self._watch(router, peer)
             case StatusQuery():
                 self._send(router, peer, self._status())
 
@@ -144,6 +145,7 @@ class GuardProcess:
             raise MessageError("this guard serves another vehicle at present: one guard serves one vehicle")
         self._vehicle_peer = peer
         self._vehicle_seen_s = now_s
+        self._self_tick_s = now_s + self._overdue_s
         state = State(request.x_m, request.y_m, request.heading_rad, request.beta_rad, request.speed_mps)
         obstacles = tuple(Disc(*item) for item in request.obstacles)
         observation = Observation(request.stamp_ns * _NS, state, obstacles, request.applied_id)
@@ -154,9 +156,9 @@ class GuardProcess:
 
     def _tick_if_overdue(self, router: zmq.Socket[bytes]) -> None:
         now_s = time.monotonic()
-        if now_s - self._vehicle_seen_s < self._overdue_s:
+        if now_s < self._self_tick_s:
             return
-        self._vehicle_seen_s += self._tick_s
+        self._self_tick_s += self._tick_s
         if now_s - self._vehicle_seen_s > _VEHICLE_SILENT_S:
             self._vehicle_peer = None
         self._tell_watchers(router, self._tick(now_s, None), now_s)
@@ -168,20 +170,15 @@ class GuardProcess:
         self._interventions += decision.intervened
         return decision
 
-    def _watch(self, router: zmq.Socket[bytes], peer: bytes, request: Watch) -> None:
-        known = peer in self._watchers
+    def _watch(self, router: zmq.Socket[bytes], peer: bytes) -> None:
         self._watchers[peer] = time.monotonic()
-        if not known:
-            self._send(
-                router,
-                peer,
-                Welcome(
-                    fingerprint=self._vehicle.fingerprint(),
-                    pid=os.getpid(),
-                    vehicle=self._vehicle.name,
-                    certificate=self._options.certificate,
-                ),
-            )
+        welcome = Welcome(
+            fingerprint=self._vehicle.fingerprint(),
+            pid=os.getpid(),
+            vehicle=self._vehicle.name,
+            certificate=self._options.certificate,
+        )
+        self._send(router, peer, welcome)
 
     def _tell_watchers(self, router: zmq.Socket[bytes], decision: Decision, now_s: float) -> None:
         if not self._watchers:
