@@ -19,6 +19,11 @@ from offload.link import WINDOW_S, Airtime
 from offload.radio import Radio
 
 
+def sending_j(radio: Radio, airtime: Airtime, window_s: float = WINDOW_S) -> float:
+    """Return the energy of sending in one window, P_up(phi) min(t_tx, tau) [J]."""
+    return radio.up_w(airtime.rate_bps) * min(airtime.duration_s, window_s)
+
+
 @dataclass(frozen=True, slots=True)
 class EnergyTotals:
     """What an account adds up to.
@@ -91,7 +96,7 @@ class WindowEnergy:
     def sent(self, airtimes: Iterable[Airtime]) -> None:
         """Charge the time the radio sent."""
         for item in airtimes:
-            self._radio_j += self._radio.up_w(item.rate_bps) * min(item.duration_s, self._window_s)
+            self._radio_j += sending_j(self._radio, item, self._window_s)
 
     def totals(self) -> EnergyTotals:
         """Return what was charged so far."""
