@@ -20,16 +20,18 @@ from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.package import Package, load_package
 from offload.errors import WireError
 from runtime.config import Config
-from runtime.errors import ConfigurationError
+from runtime.errors import ConfigurationError, MessageError
 from runtime.execute.executor import Executor
 from runtime.execute.request import Reply, Request, Status
 from runtime.execute.worker import Device
 from runtime.serve import messages
+from runtime.serve.controller import Controller
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from runtime.serve.mailbox import Mailbox
-from runtime.serve.pilot import Pilot, open_pilot
+from runtime.serve.pilot import Pilot
 from runtime.serve.realtime import raise_file_limit, step_back
 from runtime.serve.sockets import owned_router, runtime_folder
+from runtime.serve.uplink import Offloading
 from shield.vehicle import load_vehicle
 
 _log = logging.getLogger("headway.daemon")
@@ -96,9 +98,13 @@ class Daemon:
             self._mailbox.drain()
 
     def _open_pilot(self, stack: ExitStack) -> Pilot:
-        pilot = open_pilot(self._config.offload, self._packages[0], self._executor, self._mailbox, self._propose)
-        stack.callback(pilot.close)
-        return pilot
+        offloading = Offloading(self._config.offload)
+        stack.callback(offloading.close)
+        self._client = offloading.client
+        if self._client is not None:
+            self._poller.register(self._client, zmq.POLLIN)
+        controller = Controller(self._vehicle)
+        return Pilot(self._packages[0], self._executor, self._mailbox, controller, offloading, self._propose)
 
     def _guard_command(self) -> GuardCommand:
         guard = self._config.guard
@@ -120,6 +126,8 @@ class Daemon:
             ready = dict(self._poller.poll(_POLL_MS))
             self._guard.receive()
             self._mailbox.drain()
+            if self._client is not None and self._client in ready:
+                self._pilot.take_outcomes()
             if self._router in ready:
                 self._receive_all()
             self._guard.attend(ready)
@@ -135,6 +143,8 @@ class Daemon:
                 self._handle(peer.bytes, message, tensors)
             except WireError as error:
                 self._refuse(peer.bytes, error.request_id, str(error))
+            except MessageError as error:
+                self._refuse(peer.bytes, 0, str(error))
 
     def _handle(self, peer: bytes, message: messages.FromClient, tensors: dict[str, messages.Array]) -> None:
         match message:
@@ -192,9 +202,8 @@ class Daemon:
     def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, messages.Array]) -> None:
         frame = tensors.get("frame")
         if frame is None:
-            raise WireError('a step carries one tensor "frame", the camera\'s image of this tick')
-        report = self._pilot.step(peer, message, frame)
-        if report is not None:
+            raise MessageError('a step carries one tensor "frame", the camera\'s image of this tick')
+        for report in self._pilot.step(peer, message, frame):
             self._send(peer, report)
 
     def _propose(self, stamp_ns: int, beta_rad: float, speed_mps: float) -> None:

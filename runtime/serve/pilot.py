@@ -2,13 +2,283 @@
 
 A step brings odometry and a camera frame. The window's policy says what the window is for: run the model here, send
 the frame to the edge server, wait for its reply, or do nothing. Whatever answers last, from wherever, feeds the
-controller; between answers the controller goes by odometry, so that every window proposes a control. The tolerable
-deadline is the guard's, counted down since its stamp; the policies and the runs here are held to it.
+controller; between answers the controller goes by odometry, so that every window proposes a control.
 
-Everything happens on the daemon's socket thread: replies of workers and of the edge client come through the mailbox.
+The tolerable deadline is the guard's, counted down since its stamp. It belongs to one held control: each tick of the
+guard issues it anew, and a request that is out is given up, or an idle interval cut short, as soon as what is left no
+longer covers another window.
+
+Everything happens on the daemon's socket thread: replies of workers and of the edge client are handed to it.
 """
 
 import logging
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from devices.errors import InputError
+from devices.package import Package
+from devices.tensor import Array, check_inputs
+from offload.client import Handle, Outcome, payload_bits
+from offload.energy import sending_j
+from offload.link import WINDOW_S
+from offload.policy import Action
+from offload.wire import Code
+from runtime.errors import MessageError
+from runtime.execute.executor import Executor
+from runtime.execute.request import Reply, Request, Status
+from runtime.serve.controller import Controller, Pose
+from runtime.serve.guard_messages import Report
+from runtime.serve.mailbox import Mailbox
+from runtime.serve.messages import Step, WindowReport
+from runtime.serve.uplink import Offloading
 
 _log = logging.getLogger("headway.pilot")
 _VEHICLE_SILENT_S = 1.0
+_NS = 1e-9
+
+
+@dataclass(slots=True)
+class _Window:
+    """One window until it is reported: what it was for, what answered in it, what it cost."""
+
+    index: int
+    action: Action
+    deadline_s: float
+    reason: str = ""
+    exit_id: str | None = None
+    place: str | None = None
+    latency_s: float | None = None
+    local_share: float | None = None
+    radio_j: float = 0.0
+
+
+@dataclass(slots=True)
+class _Request:
+    """A frame that is out at the edge server."""
+
+    handle: Handle
+    window: int
+    charged: int = 0
+
+
+@dataclass(slots=True)
+class _Vehicle:
+    """The vehicle that this daemon drives: who it is, and where it was when each frame was taken."""
+
+    peer: bytes
+    first_s: float
+    seen_s: float
+    poses: dict[int, tuple[Pose, float]] = field(default_factory=dict)
+
+
+class Pilot:
+    """Drives one vehicle's windows.
+
+    Args:
+        package: The perception model; its first input takes the camera's frame.
+        executor: Runs it here.
+        mailbox: Through which the executor's replies come back to this thread.
+        controller: Turns answers and odometry into a control.
+        offloading: Policy, link and edge client.
+        propose: Hands a control to the guard: stamp [ns], slip angle [rad], speed [m/s].
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        executor: Executor,
+        mailbox: Mailbox,
+        controller: Controller,
+        offloading: Offloading,
+        propose: Callable[[int, float, float], None],
+    ) -> None:
+        self._package = package
+        self._input = package.inputs[0].name
+        self._answers = {exit_.id: exit_.answer for exit_ in package.exits}
+        self._macs = {segment.id: segment.macs for segment in package.segments}
+        self._executor = executor
+        self._mailbox = mailbox
+        self._controller = controller
+        self._offloading = offloading
+        self._propose = propose
+        self._vehicle: _Vehicle | None = None
+        self._step: Step | None = None
+        self._windows: deque[_Window] = deque()
+        self._out: _Request | None = None
+        self._deadline: tuple[float, float] = (0.0, 0.0)
+        self._newest_answer = -1
+        self._counts: Counter[str] = Counter()
+
+    def hear(self, report: Report) -> None:
+        """Take in the guard's tick: the tolerable deadline of the control in force."""
+        self._deadline = (report.stamp_ns * _NS, report.deadline_s)
+
+    def step(self, peer: bytes, step: Step, frame: Array) -> list[WindowReport]:
+        """Open the window of this tick, propose a control, and return the windows that are complete.
+
+        Raises:
+            MessageError: another vehicle is driven at present, or the frame does not fit the model.
+        """
+        batch = frame[None] if frame.ndim == 3 else frame
+        self._check(step, batch)
+        now_s = time.monotonic()
+        vehicle = self._admit(peer, step, now_s)
+        pose = Pose(step.x_m, step.y_m, step.heading_rad)
+        self._step = step
+        self._propose_control()
+        index = self._open_window(vehicle, step, pose, batch, now_s)
+        return self._complete_before(index - 1)
+
+    def take_outcomes(self) -> None:
+        """Take in what the edge client has to say; call when its descriptor is readable."""
+        for outcome in self._offloading.take():
+            self._on_outcome(outcome)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `headway status` tells of windows and edge server."""
+        return {"policy": self._offloading.name, "windows": dict(self._counts), "edge": self._offloading.status()}
+
+    def _check(self, step: Step, batch: Array) -> None:
+        numbers = (step.x_m, step.y_m, step.heading_rad, step.beta_rad, step.speed_mps or 0.0)
+        if not all(map(math.isfinite, numbers)):
+            raise MessageError(f"the step's odometry is {numbers}: every value must be finite")
+        try:
+            check_inputs(self._package.inputs, {self._input: batch})
+        except InputError as error:
+            raise MessageError(f"the step's frame does not fit the model {self._package.name!r}: {error}") from error
+
+    def _admit(self, peer: bytes, step: Step, now_s: float) -> _Vehicle:
+        stamp_s = step.stamp_ns * _NS
+        vehicle = self._vehicle
+        if vehicle is None or (vehicle.peer != peer and now_s - vehicle.seen_s > _VEHICLE_SILENT_S):
+            vehicle = self._vehicle = _Vehicle(peer, stamp_s, now_s)
+            self._offloading.begin()
+            self._controller.forget()
+            self._windows.clear()
+            self._newest_answer = -1
+        elif vehicle.peer != peer:
+            raise MessageError("this daemon drives another vehicle at present: one daemon drives one vehicle")
+        vehicle.seen_s = now_s
+        return vehicle
+
+    def _open_window(self, vehicle: _Vehicle, step: Step, pose: Pose, frame: Array, now_s: float) -> int:
+        stamp_s = step.stamp_ns * _NS
+        last = self._windows[-1].index if self._windows else -1
+        index = max(last + 1, round((stamp_s - vehicle.first_s) / WINDOW_S))
+        vehicle.poses[index] = (pose, stamp_s)
+        vehicle.poses.pop(index - 64, None)
+        self._charge_radio(now_s)
+        left_s = self._deadline[0] + self._deadline[1] - now_s
+        self._give_up_in_time(index, left_s)
+        action = self._offloading.begin_window(index, left_s, now_s, payload_bits({self._input: frame}))
+        reason = ""
+        if action is Action.IDLE and left_s < WINDOW_S:
+            action, reason = Action.LOCAL, "the tolerable deadline shrank while idle"
+        window = _Window(index, action, left_s, reason)
+        self._windows.append(window)
+        self._counts[action] += 1
+        if action in (Action.LOCAL, Action.FAILSAFE_LOCAL):
+            self._run_here(window, frame, now_s)
+        elif action is Action.OFFLOAD:
+            deadline_s = now_s + self._offloading.wait_s(left_s)
+            self._out = _Request(self._offloading.submit(self._package.name, {self._input: frame}, deadline_s), index)
+        return index
+
+    def _give_up_in_time(self, index: int, left_s: float) -> None:
+        """Cancel the request that is out when the deadline, issued anew, covers no more than this window and a local run."""
+        if self._out is not None and left_s < 2.0 * WINDOW_S and self._offloading.failed(index):
+            self._offloading.cancel(self._out.handle)
+
+    def _run_here(self, window: _Window, frame: Array, now_s: float) -> None:
+        if self._out is not None:
+            self._offloading.cancel(self._out.handle)
+        window.local_share = 1.0
+        request = Request(
+            id=("pilot", window.index),
+            model=self._package.name,
+            inputs={self._input: frame},
+            deadline_ns=round((now_s + WINDOW_S) / _NS),
+        )
+        self._executor.submit(request, lambda reply: self._mailbox.put(partial(self._on_local, window, now_s, reply)))
+
+    def _on_local(self, window: _Window, began_s: float, reply: Reply) -> None:
+        if reply.status is not Status.OK or reply.exit_id is None:
+            window.reason = f"{reply.status}: {reply.message}"
+            return
+        ran = {part.segment_id for part in reply.segments}
+        window.local_share = sum(self._macs[name] for name in ran) / max(1, sum(self._macs.values()))
+        self._answered(window, window.index, reply.exit_id, reply.outputs[self._answers[reply.exit_id]], "local")
+        window.latency_s = time.monotonic() - began_s
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        out = self._out
+        if out is None or outcome.handle is not out.handle or not self._windows:
+            return
+        window = self._windows[-1]
+        self._charge_radio(outcome.ended_s)
+        self._out = None
+        if outcome.code is not Code.OK or outcome.exit_id is None:
+            window.reason = window.reason or f"{outcome.code}: {outcome.message}"
+            self._offloading.failed(window.index)
+            return
+        if not self._offloading.reply(window.index):
+            return
+        answer = outcome.outputs[self._answers[outcome.exit_id]]
+        self._answered(window, out.window, outcome.exit_id, answer, "edge")
+        window.latency_s = outcome.latency_s
+
+    def _answered(self, window: _Window, of: int, exit_id: str, answer: Array, place: str) -> None:
+        """Note that `window` saw the answer to the frame of window `of`, and propose anew from it."""
+        window.exit_id, window.place = exit_id, place
+        if self._vehicle is None or of <= self._newest_answer or of not in self._vehicle.poses:
+            return
+        self._newest_answer = of
+        pose, stamp_s = self._vehicle.poses[of]
+        self._controller.update_answer(answer.reshape(-1), pose, stamp_s)
+        self._propose_control()
+
+    def _propose_control(self) -> None:
+        step = self._step
+        if step is None or self._newest_answer < 0:
+            return
+        now_s = time.monotonic()
+        pose = Pose(step.x_m, step.y_m, step.heading_rad)
+        beta_rad, speed_mps = self._controller.propose(pose, step.speed_mps or 0.0, now_s)
+        self._propose(step.stamp_ns, beta_rad, speed_mps)
+
+    def _charge_radio(self, now_s: float) -> None:
+        """Charge the newest window with the airtime that the request out has begun and nobody was charged for."""
+        out = self._out
+        if out is None or out.handle.transmission is None or not self._windows:
+            return
+        for airtime in out.handle.transmission.airtimes[out.charged :]:
+            if airtime.start_s < now_s:
+                self._windows[-1].radio_j += sending_j(self._offloading.radio, airtime)
+                out.charged += 1
+
+    def _complete_before(self, index: int) -> list[WindowReport]:
+        """Return the reports of windows before `index`: by then their runs have met their deadlines."""
+        complete = []
+        while self._windows and self._windows[0].index < index:
+            complete.append(self._report(self._windows.popleft()))
+        return complete
+
+    def _report(self, window: _Window) -> WindowReport:
+        local_mj = 1e3 * self._offloading.local_energy_j
+        radio_mj = 1e3 * window.radio_j
+        return WindowReport(
+            window=window.index,
+            action=window.action,
+            exit_id=window.exit_id,
+            place=window.place,
+            energy_mj=radio_mj + (0.0 if window.local_share is None else local_mj),
+            energy_exit_scaled_mj=radio_mj + (window.local_share or 0.0) * local_mj,
+            deadline_s=window.deadline_s,
+            latency_s=window.latency_s,
+            reason=window.reason,
+        )

@@ -1,0 +1,94 @@
+"""What a vehicle's windows need of the offload tier: the policy, the declared link, its estimate, the edge client.
+
+Without an edge server there is no estimate, and so every policy runs every window here.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from devices.profile import load_profile
+from devices.tensor import Array
+from offload.client import EdgeClient, Handle, Outcome
+from offload.estimate import ChannelEstimator
+from offload.link import WINDOW_S, EmulatedLink, LinkModel, Rayleigh
+from offload.policy import Action, PolicySettings, WindowPolicy, make_policy
+from offload.radio import MEGABIT, load_radio
+from runtime.config import OffloadSection
+
+
+class Offloading:
+    """One vehicle's offloading.
+
+    Args:
+        section: The configuration.
+    Raises:
+        LinkError, ProfileError, ClientError: a value of the configuration cannot be used.
+    """
+
+    def __init__(self, section: OffloadSection) -> None:
+        self.name = section.policy
+        self.radio = load_radio(section.radio)
+        self.local_energy_j = load_profile(section.profile).model(section.profile_model).energy_j
+        self._settings = PolicySettings(self.local_energy_j, max_wait_windows=section.max_wait_windows)
+        self._policy: WindowPolicy = make_policy(section.policy, self._settings)
+        self._estimator = ChannelEstimator(self.radio)
+        model = LinkModel(rate=Rayleigh(section.rate_mbps * MEGABIT))
+        self._link = EmulatedLink(model, section.seed, origin_s=time.monotonic())
+        self.client = None if section.edge is None else EdgeClient(section.edge, link=self._link)
+
+    def begin(self) -> None:
+        """Start anew for another vehicle."""
+        self._policy = make_policy(self.name, self._settings)
+
+    def begin_window(self, index: int, deadline_s: float, now_s: float, bits: float) -> Action:
+        """Return what window `index` is for, with `deadline_s` [s] tolerable from now on and `bits` to send."""
+        self._estimator.observe(self._link.channel.sample(self._link.window(now_s)))
+        reachable = self.client is not None and self.client.state.connected
+        estimate = self._estimator.estimate(bits) if reachable else None
+        return self._policy.begin(index, deadline_s, estimate)
+
+    def wait_s(self, deadline_s: float) -> float:
+        """Return how long a reply sent for now may take [s] with `deadline_s` [s] tolerable: to the last window's start."""
+        return (self._settings.windows(deadline_s) - 1) * WINDOW_S
+
+    def submit(self, model: str, inputs: Mapping[str, Array], deadline_s: float) -> Handle:
+        """Send a frame to the edge server; its answer is of use until `deadline_s` on the monotonic clock."""
+        if self.client is None:
+            raise RuntimeError("a policy may not offload without an edge server")
+        return self.client.submit(model, inputs, deadline_s)
+
+    def cancel(self, handle: Handle) -> None:
+        """Give a request up."""
+        if self.client is not None:
+            self.client.cancel(handle)
+
+    def reply(self, window: int) -> bool:
+        """Tell the policy that the reply came in `window`; False where it waits for none any more."""
+        return self._policy.reply(window)
+
+    def failed(self, window: int) -> bool:
+        """Tell the policy in `window` that no reply will come; False where it waits for none any more."""
+        return self._policy.failed(window)
+
+    def take(self) -> list[Outcome]:
+        """Return the outcomes that have come in."""
+        return [] if self.client is None else self.client.take()
+
+    def status(self) -> dict[str, Any] | None:
+        """Return what `headway status` tells of the edge server; None without one."""
+        if self.client is None:
+            return None
+        state = self.client.state
+        return {
+            "endpoint": self.client.endpoint,
+            "state": state.status.lower(),
+            "reason": state.reason,
+            "rtt_ms": 1e3 * self.client.rtt_s,
+            "outcomes": {str(code): count for code, count in self.client.counts.items()},
+        }
+
+    def close(self) -> None:
+        """Leave the edge server."""
+        if self.client is not None:
+            self.client.close()
