@@ -168,6 +168,17 @@ class Package:
                 return total
         raise KeyError(f"package {self.name!r} has no exit {exit_id!r}: one of {[e.id for e in self.exits]}")
 
+    def mac_share(self, exit_id: str) -> float:
+        """Return the share of a whole walk's multiply-accumulates that is spent when it ends at `exit_id`.
+
+        Raises:
+            PackageError: No segment declares multiply-accumulates.
+        """
+        total = self.macs_to(self.exits[-1].id)
+        if total == 0:
+            raise PackageError(f"package {self.name!r} declares no multiply-accumulates")
+        return self.macs_to(exit_id) / total
+
     def exit_outputs(self, exit_id: str) -> tuple[str, ...]:
         """Return the tensors an exit hands out: answer, confidence, and what else its segment makes for nobody."""
         chosen = self.exit(exit_id)

@@ -44,6 +44,8 @@ def test_macs_are_counted_from_the_operators(tmp_path: Path) -> None:
     assert package.segment("trunk1").macs == trunk1
     assert package.macs_to("exit1") == trunk1 + head
     assert package.macs_to("exit3") == trunk1 + 2 * deeper + 3 * head
+    assert package.mac_share("exit1") == (trunk1 + head) / (trunk1 + 2 * deeper + 3 * head)
+    assert package.mac_share("exit3") == 1.0
 
 
 def test_macs_of_transposed_and_grouped_operators() -> None:
