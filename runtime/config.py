@@ -54,7 +54,8 @@ class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 1
     max_wait_windows: int = 10
     profile: str = "drive_px2"
-    profile_model: str = "resnet152_160x80"
+    profile_model: str = "ResNet-152"
+    profile_input: str = "160x80"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,13 +4,14 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 import headway
 from carla_bridge.demo.processes import KILLABLE, Plan, Processes
@@ -19,9 +20,10 @@ from carla_bridge.demo.table import table
 from carla_bridge.kinematic import KinematicWorld
 from carla_bridge.loop import RealTimeLoop, Tick
 from carla_bridge.scenario import load_scenario
-from devices.profile import load_profile
 from offload.policy import POLICIES
+from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
+from runtime.serve.uplink import local_run_j
 from shield.vehicle import load_vehicle
 
 _MODEL = "driving"
@@ -55,7 +57,7 @@ def demo(
         for name in policies:
             plan = Plan(Path(folder), name, vehicle, path, rate_mbps, max_wait_windows, seed)
             task = bar.add_task(name, total=duration_s, speed="", deadline="", guard="starting")
-            rows[name] = _episode(plan, scenario, duration_s, kills, lambda tick, t=task: _show(bar, t, tick))
+            rows[name] = _episode(plan, scenario, duration_s, kills, partial(_show, bar, task))
             bar.update(task, completed=duration_s, guard="done")
     if as_json:
         typer.echo(json.dumps({name: row.as_json() for name, row in rows.items()}, indent=2))
@@ -102,8 +104,7 @@ def _episode(
         record = RealTimeLoop(world, session, on_tick=on_tick).run(duration_s)
         killed = processes.kills
     world.close()
-    local_mj = load_profile("drive_px2").model("resnet152_160x80").energy_j * 1e3
-    return summarise(record, world.report(), local_mj, killed)
+    return summarise(record, world.report(), 1e3 * local_run_j(OffloadSection()), killed)
 
 
 def _progress(console: Console) -> Progress:
@@ -117,7 +118,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _show(bar: Progress, task: Any, tick: Tick) -> None:
+def _show(bar: Progress, task: TaskID, tick: Tick) -> None:
     """Move the bar five times a second: drawing costs more than a tick may."""
     if round(tick.time_s / 0.02) % 10:
         return

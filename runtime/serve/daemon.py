@@ -12,12 +12,13 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import zmq
 
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.package import Package, load_package
+from devices.tensor import Array
 from offload.errors import WireError
 from runtime.config import Config
 from runtime.errors import ConfigurationError, MessageError
@@ -25,7 +26,7 @@ from runtime.execute.executor import Executor
 from runtime.execute.request import Reply, Request, Status
 from runtime.execute.worker import Device
 from runtime.serve import messages
-from runtime.serve.controller import Controller
+from runtime.serve.controller import ControllerSettings
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.pilot import Pilot
@@ -103,8 +104,8 @@ class Daemon:
         self._client = offloading.client
         if self._client is not None:
             self._poller.register(self._client, zmq.POLLIN)
-        controller = Controller(self._vehicle)
-        return Pilot(self._packages[0], self._executor, self._mailbox, controller, offloading, self._propose)
+        aims = ControllerSettings(self._vehicle.l_r_m, self._vehicle.beta_max_rad)
+        return Pilot(self._packages[0], self._executor, self._mailbox, aims, offloading, self._propose)
 
     def _guard_command(self) -> GuardCommand:
         guard = self._config.guard
@@ -146,7 +147,7 @@ class Daemon:
             except MessageError as error:
                 self._refuse(peer.bytes, 0, str(error))
 
-    def _handle(self, peer: bytes, message: messages.FromClient, tensors: dict[str, messages.Array]) -> None:
+    def _handle(self, peer: bytes, message: messages.FromClient, tensors: dict[str, Array]) -> None:
         match message:
             case messages.Infer():
                 self._infer(peer, message, tensors)
@@ -159,7 +160,7 @@ class Daemon:
             case messages.Status():
                 self._send(peer, messages.StatusReport(id=message.id, status=self._status()))
 
-    def _infer(self, peer: bytes, message: messages.Infer, tensors: dict[str, messages.Array]) -> None:
+    def _infer(self, peer: bytes, message: messages.Infer, tensors: dict[str, Array]) -> None:
         self._requests += 1
         deadline_ns = None if message.deadline_us is None else time.monotonic_ns() + message.deadline_us * 1000
         request = Request(
@@ -177,7 +178,7 @@ class Daemon:
             self._answer(reply)
 
     def _answer(self, reply: Reply) -> None:
-        peer, number = reply.id  # type: ignore[misc] # every request of ours has such an id
+        peer, number = cast(tuple[bytes, int], reply.id)
         if reply.status is not Status.OK:
             self._send(peer, messages.Error(id=number, code=reply.status, error=reply.message))
             return
@@ -199,7 +200,7 @@ class Daemon:
         )
         self._send(peer, answer, dict(reply.outputs))
 
-    def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, messages.Array]) -> None:
+    def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, Array]) -> None:
         frame = tensors.get("frame")
         if frame is None:
             raise MessageError('a step carries one tensor "frame", the camera\'s image of this tick')
@@ -217,13 +218,11 @@ class Daemon:
         self._refused += 1
         self._send(peer, messages.Error(id=number, code=Status.INVALID, error=why))
 
-    def _send(
-        self, peer: bytes, message: messages.FromDaemon, tensors: dict[str, messages.Array] | None = None
-    ) -> None:
+    def _send(self, peer: bytes, message: messages.FromDaemon, tensors: dict[str, Array] | None = None) -> None:
         """Send without waiting: a client that is gone or does not read loses its reply, nobody else's time."""
-        frames = messages.encode_to_client(message, tensors)
+        frames: list[Any] = [peer, *messages.encode_to_client(message, tensors)]
         try:
-            self._router.send_multipart([peer, *frames], zmq.NOBLOCK, copy=tensors is None)
+            self._router.send_multipart(frames, zmq.NOBLOCK, copy=tensors is None)
         except zmq.ZMQError as error:
             _log.info("a reply was dropped: %s", error)
 

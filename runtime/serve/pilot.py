@@ -31,11 +31,12 @@ from offload.wire import Code
 from runtime.errors import MessageError
 from runtime.execute.executor import Executor
 from runtime.execute.request import Reply, Request, Status
-from runtime.serve.controller import Controller, Pose
+from runtime.serve.controller import Controller, ControllerSettings
 from runtime.serve.guard_messages import Report
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.messages import Step, WindowReport
 from runtime.serve.uplink import Offloading
+from shield.state import State
 
 _log = logging.getLogger("headway.pilot")
 _VEHICLE_SILENT_S = 1.0
@@ -73,7 +74,7 @@ class _Vehicle:
     peer: bytes
     first_s: float
     seen_s: float
-    poses: dict[int, tuple[Pose, float]] = field(default_factory=dict)
+    poses: dict[int, tuple[State, float]] = field(default_factory=dict)
 
 
 class Pilot:
@@ -83,7 +84,7 @@ class Pilot:
         package: The perception model; its first input takes the camera's frame.
         executor: Runs it here.
         mailbox: Through which the executor's replies come back to this thread.
-        controller: Turns answers and odometry into a control.
+        aims: What the controller aims for, which turns answers and odometry into a control.
         offloading: Policy, link and edge client.
         propose: Hands a control to the guard: stamp [ns], slip angle [rad], speed [m/s].
     """
@@ -93,7 +94,7 @@ class Pilot:
         package: Package,
         executor: Executor,
         mailbox: Mailbox,
-        controller: Controller,
+        aims: ControllerSettings,
         offloading: Offloading,
         propose: Callable[[int, float, float], None],
     ) -> None:
@@ -103,7 +104,8 @@ class Pilot:
         self._macs = {segment.id: segment.macs for segment in package.segments}
         self._executor = executor
         self._mailbox = mailbox
-        self._controller = controller
+        self._aims = aims
+        self._controller = Controller(aims)
         self._offloading = offloading
         self._propose = propose
         self._vehicle: _Vehicle | None = None
@@ -128,7 +130,7 @@ class Pilot:
         self._check(step, batch)
         now_s = time.monotonic()
         vehicle = self._admit(peer, step, now_s)
-        pose = Pose(step.x_m, step.y_m, step.heading_rad)
+        pose = State(step.x_m, step.y_m, step.heading_rad)
         self._step = step
         self._propose_control()
         index = self._open_window(vehicle, step, pose, batch, now_s)
@@ -158,7 +160,7 @@ class Pilot:
         if vehicle is None or (vehicle.peer != peer and now_s - vehicle.seen_s > _VEHICLE_SILENT_S):
             vehicle = self._vehicle = _Vehicle(peer, stamp_s, now_s)
             self._offloading.begin()
-            self._controller.forget()
+            self._controller = Controller(self._aims)
             self._windows.clear()
             self._newest_answer = -1
         elif vehicle.peer != peer:
@@ -166,7 +168,7 @@ class Pilot:
         vehicle.seen_s = now_s
         return vehicle
 
-    def _open_window(self, vehicle: _Vehicle, step: Step, pose: Pose, frame: Array, now_s: float) -> int:
+    def _open_window(self, vehicle: _Vehicle, step: Step, pose: State, frame: Array, now_s: float) -> int:
         stamp_s = step.stamp_ns * _NS
         last = self._windows[-1].index if self._windows else -1
         index = max(last + 1, round((stamp_s - vehicle.first_s) / WINDOW_S))
@@ -190,7 +192,7 @@ class Pilot:
         return index
 
     def _give_up_in_time(self, index: int, left_s: float) -> None:
-        """Cancel the request that is out when the deadline, issued anew, covers no more than this window and a local run."""
+        """Cancel the request that is out when the deadline, issued anew, leaves this window and a local run alone."""
         if self._out is not None and left_s < 2.0 * WINDOW_S and self._offloading.failed(index):
             self._offloading.cancel(self._out.handle)
 
@@ -239,7 +241,7 @@ class Pilot:
             return
         self._newest_answer = of
         pose, stamp_s = self._vehicle.poses[of]
-        self._controller.update_answer(answer.reshape(-1), pose, stamp_s)
+        self._controller.update_answer(answer.reshape(-1).tolist(), pose, stamp_s)
         self._propose_control()
 
     def _propose_control(self) -> None:
@@ -247,7 +249,7 @@ class Pilot:
         if step is None or self._newest_answer < 0:
             return
         now_s = time.monotonic()
-        pose = Pose(step.x_m, step.y_m, step.heading_rad)
+        pose = State(step.x_m, step.y_m, step.heading_rad)
         beta_rad, speed_mps = self._controller.propose(pose, step.speed_mps or 0.0, now_s)
         self._propose(step.stamp_ns, beta_rad, speed_mps)
 

@@ -15,6 +15,22 @@ from offload.link import WINDOW_S, EmulatedLink, LinkModel, Rayleigh
 from offload.policy import Action, PolicySettings, WindowPolicy, make_policy
 from offload.radio import MEGABIT, load_radio
 from runtime.config import OffloadSection
+from runtime.errors import ConfigurationError
+
+
+def local_run_j(section: OffloadSection) -> float:
+    """Return the published energy of one full local run on the configured device [J].
+
+    Raises:
+        ConfigurationError: the profile tells no energy for the configured model.
+    """
+    figures = load_profile(section.profile).figures(section.profile_model, section.profile_input)
+    if figures.energy is None:
+        raise ConfigurationError(
+            f"profile {section.profile!r} tells no energy for {section.profile_model} {section.profile_input}: "
+            "choose a model whose energy is known with offload.profile_model"
+        )
+    return figures.energy.value
 
 
 class Offloading:
@@ -29,7 +45,7 @@ class Offloading:
     def __init__(self, section: OffloadSection) -> None:
         self.name = section.policy
         self.radio = load_radio(section.radio)
-        self.local_energy_j = load_profile(section.profile).model(section.profile_model).energy_j
+        self.local_energy_j = local_run_j(section)
         self._settings = PolicySettings(self.local_energy_j, max_wait_windows=section.max_wait_windows)
         self._policy: WindowPolicy = make_policy(section.policy, self._settings)
         self._estimator = ChannelEstimator(self.radio)
@@ -49,7 +65,7 @@ class Offloading:
         return self._policy.begin(index, deadline_s, estimate)
 
     def wait_s(self, deadline_s: float) -> float:
-        """Return how long a reply sent for now may take [s] with `deadline_s` [s] tolerable: to the last window's start."""
+        """Return how long a reply may take [s] with `deadline_s` [s] tolerable: to the start of the last window."""
         return (self._settings.windows(deadline_s) - 1) * WINDOW_S
 
     def submit(self, model: str, inputs: Mapping[str, Array], deadline_s: float) -> Handle:
