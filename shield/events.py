@@ -72,6 +72,13 @@ class Arc:
         q = nx * ox + ny * oy - c
         self._add(roots, 0.5 * kappa * (ny * wx - nx * wy) + 0.25 * kappa * kappa * q, -0.5 * (nx * wx + ny * wy), q)
 
+    def add_ground_line(self, roots: Roots, nx: float, ny: float, c: float, fx: float, fy: float) -> None:
+        """Append every s in (0, length) at which the body point f is on the line n.p = c that stays where it is."""
+        kappa = self.kappa
+        wx, wy = self.cos_beta - kappa * fy, self.sin_beta + kappa * fx
+        q = nx * fx + ny * fy - c
+        self._add(roots, 0.5 * kappa * (ny * wx - nx * wy) + 0.25 * kappa * kappa * q, 0.5 * (nx * wx + ny * wy), q)
+
     def _add(self, roots: Roots, a: float, half_b: float, c: float) -> None:
         """Append the solutions of a t^2 + 2 half_b t + c = 0 as arc lengths."""
         discriminant = half_b * half_b - a * c

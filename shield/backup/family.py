@@ -46,6 +46,7 @@ class Sweep:
         centre_y_m: CIRCLE, ARC, TURN: the turn centre is (-l_r, centre_y) [m].
         length_m: HELD, ARC, SEGMENT: braking distance [m].
         start_rad, end_rad: ARC: turn angles it covers, counted from the start in the direction of the turn [rad].
+        lag_rad: ARC: how far the turn can be behind that of an instant change of the slip angle [rad].
         wedge_rad: LINE: uncertainty of its heading, either way [rad].
         slip_rad: CIRCLE, ARC, TURN: slip angle steered, without its sign [rad].
     """
@@ -59,6 +60,7 @@ class Sweep:
     length_m: float = 0.0
     start_rad: float = 0.0
     end_rad: float = 0.0
+    lag_rad: float = 0.0
     wedge_rad: float = 0.0
     slip_rad: float = 0.0
 
@@ -69,13 +71,21 @@ class Family:
 
     Args:
         held_pad_m: Growth of every obstacle's radius along the held arc [m].
-        sweeps: In the order of preference; the turns that end in a straight come last.
+        sweeps: In the order of preference: those that end at rest first.
+        turns: The turns that end in a straight line; dearer to evaluate, and asked last.
         missing: When `sweeps` is empty, the bound that leaves nothing.
+        l_r_m: Distance from the centre of gravity to the rear axle [m].
+        delay_m: Way driven within the switch time at most, delta [m].
+        speed_mps: Greatest speed at the start of a manoeuvre [m/s].
     """
 
     held_pad_m: float
     sweeps: tuple[Sweep, ...]
+    turns: tuple[Sweep, ...]
     missing: str
+    l_r_m: float
+    delay_m: float
+    speed_mps: float
 
 
 class FamilyOf:
@@ -123,14 +133,16 @@ class FamilyOf:
     def after(self, distance_m: float) -> Family:
         """Return the manoeuvres that may start anywhere up to `distance_m` [m], and up to the switch time later."""
         driven = distance_m + self.delay_m
+        speed = self._reach.speed_after_m(driven + self._flight_m)
         sweeps: list[Sweep] = []
-        if not self._moving and self._bounds.steering_rad == 0.0:
-            self._add_endless(sweeps, driven)
+        turns: list[Sweep] = []
         if self._vehicle.deceleration_mps2 is not None:
-            self._add_braking(sweeps, driven, self._reach.speed_after_m(driven + self._flight_m))
-        # Turns that end in a straight are dearer to evaluate and are asked last.
-        sweeps.sort(key=lambda sweep: sweep.kind is Kind.TURN)
-        return Family(self._path_pad_m(driven), tuple(sweeps), self._missing() if not sweeps else "")
+            self._add_braking(sweeps, driven, speed)
+        if not self._moving and self._bounds.steering_rad == 0.0:
+            self._add_endless(sweeps, turns, driven)
+        missing = "" if sweeps else self._missing()
+        pad = self._path_pad_m(driven)
+        return Family(pad, tuple(sweeps), tuple(turns), missing, self._l, self.delay_m, speed)
 
     def _missing(self) -> str:
         if self._vehicle.deceleration_mps2 is None:
@@ -149,7 +161,7 @@ class FamilyOf:
         change = min(math.pi, abs(slip - side * self._beta) + self._bounds.steering_bias_rad)
         return speed * (1.0 - math.cos(change)) / (rate * math.sin(slip))
 
-    def _add_endless(self, sweeps: list[Sweep], driven: float) -> None:
+    def _add_endless(self, sweeps: list[Sweep], turns: list[Sweep], driven: float) -> None:
         bounds, length, v_max = self._bounds, self._l, self._vehicle.v_max_mps
         bias, rate, slip = bounds.steering_bias_rad, bounds.slip_rate_radps, self._grip_slip
         if slip > bias:
@@ -175,12 +187,12 @@ class FamilyOf:
             rho, rho_rear = length / math.sin(slip), length / math.tan(slip)
             for manoeuvre in (Manoeuvre.LEFT_THEN_STRAIGHT, Manoeuvre.RIGHT_THEN_STRAIGHT):
                 side = manoeuvre.side
-                sweeps.append(Sweep(manoeuvre, Kind.TURN, 0.0, side, rho, side * rho_rear, slip_rad=slip))
+                turns.append(Sweep(manoeuvre, Kind.TURN, 0.0, side, rho, side * rho_rear, slip_rad=slip))
 
     def _add_braking(self, sweeps: list[Sweep], driven: float, speed: float) -> None:
         bounds, l_r, beta = self._bounds, self._l, self._beta
         deceleration = self._vehicle.deceleration_mps2
-        assert deceleration is not None  # noqa: S101  asked for by the caller
+        assert deceleration is not None
         rate, slip = bounds.slip_rate_radps, self._brake_slip
         length = speed * speed / (2.0 * deceleration) + speed * bounds.brake_build_s
         pad = self._path_pad_m(driven + length)
@@ -190,21 +202,32 @@ class FamilyOf:
             rho, rho_rear = l_r / math.sin(slip), l_r / math.tan(slip)
             for manoeuvre in (Manoeuvre.BRAKE_LEFT, Manoeuvre.BRAKE_RIGHT):
                 side = manoeuvre.side
-                start, end = 0.0, length / rho
+                start, end, lag = 0.0, length / rho, 0.0
                 if rate is not None:
-                    start = speed * (1.0 - math.cos(beta)) / (rate * l_r) if side * beta < 0.0 else 0.0
-                    end += (
-                        max(0.0, speed * (math.cos(slip) - math.cos(beta)) / (rate * l_r)) if side * beta > 0 else 0.0
-                    )
+                    start, ahead, lag = self._ramp_turns(side * beta, slip, speed / (rate * l_r))
+                    end += ahead
                 shift = self._shift_of_centre_m(side, slip, speed)
                 kind = Kind.CIRCLE if start + end >= 2.0 * math.pi else Kind.ARC
                 sweeps.append(
-                    Sweep(manoeuvre, kind, pad + shift, side, rho, side * rho_rear, length, -start, end, 0.0, slip)
+                    Sweep(manoeuvre, kind, pad + shift, side, rho, side * rho_rear, length, -start, end, lag, 0.0, slip)
                 )
         if rate is not None:
             ramp = speed * (1.0 - math.cos(beta)) / (rate * l_r)
             pad += _spread(ramp + abs(beta)) * min(length, speed * abs(beta) / rate) + _spread(ramp) * length
         sweeps.append(Sweep(Manoeuvre.BRAKE_STRAIGHT, Kind.SEGMENT, pad, length_m=length))
+
+    @staticmethod
+    def _ramp_turns(held: float, slip: float, scale: float) -> tuple[float, float, float]:
+        """Return how far the slip ramp turns the wrong way, ahead of, and behind an instant change at most [rad].
+
+        `held` is the slip angle held, counted towards the turn; `scale` is v/(w l): the ramp turns by
+        scale * integral of sin(b) db, which an instant change would turn by scale * sin(slip) |slip - held|.
+        """
+        wrong_way = scale * (1.0 - math.cos(held)) if held < 0.0 else 0.0
+        turned = scale * (math.cos(held) - math.cos(slip))
+        instant = scale * math.sin(slip) * (slip - held)
+        # For held <= slip the ramp turns by `turned` (less than `instant`), for held > slip by -turned (more).
+        return wrong_way, max(0.0, instant - turned) if held > slip else 0.0, max(0.0, instant - turned)
 
     def _within_grip(self, speed: float, deceleration: float) -> bool:
         grip = self._bounds.lateral_accel_mps2

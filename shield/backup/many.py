@@ -6,11 +6,11 @@ arc's end, so that sorting a column gives its stretches; one midpoint per stretc
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shield.backup.clear import point_on_turn
 from shield.backup.cover import Blocked
 from shield.backup.family import Kind, Sweep
 from shield.events import Arc
@@ -78,88 +78,107 @@ def first_hits(arc: Arc, ox: Array, oy: Array, radius: Array) -> Array:
 
 def blocked_many(arc: Arc, l_r: float, sweep: Sweep, ox: Array, oy: Array, radius: Array) -> list[Blocked]:
     """Return (start [m], end [m], obstacle) wherever `sweep`, started there, would touch a disc; pads are in `radius`."""
-    circles, lines, test = _SHAPES[sweep.kind](l_r, sweep, radius)
-    n = ox.shape[0]
+    if sweep.kind is Kind.CIRCLE:
+        shape = circle_shape(l_r, sweep, radius)
+    elif sweep.kind is Kind.LINE:
+        shape = line_shape(sweep.wedge_rad, radius)
+    elif sweep.kind is Kind.ARC:
+        shape = arc_shape(l_r, sweep, np.float64(sweep.start_rad), np.float64(sweep.end_rad), radius)
+    else:
+        shape = segment_shape(np.float64(0.0), np.float64(sweep.length_m), radius)
+    start, end, column = stretches_of(arc, shape, ox, oy)
+    return list(zip(start.tolist(), end.tolist(), column.tolist(), strict=True))
+
+
+Test = Callable[[Array, Array], Mask]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A dilated curve per column: the circles (f_x, f_y, c) and lines (n_x, n_y, c) that bound it, and who is inside."""
+
+    circles: tuple[Array | float, Array | float, Array] | None
+    lines: tuple[Array | float, Array | float, Array] | None
+    inside: Test
+
+
+def stretches_of(arc: Arc, shape: Shape, ox: Array, oy: Array) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Return start [m], end [m] and column of every stretch of the arc in which an obstacle is inside its shape."""
     rows = []
-    if circles is not None:
-        fx, fy, c = circles
+    if shape.circles is not None:
+        fx, fy, c = shape.circles
         rows.append(conic_of_circle(arc, fx, fy, c, ox, oy))
-    if lines is not None:
-        nx, ny, c = lines
+    if shape.lines is not None:
+        nx, ny, c = shape.lines
         rows.append(conic_of_line(arc, nx, ny, c, ox, oy))
     a, half_b, c = (np.concatenate(part) for part in zip(*(np.broadcast_arrays(*row) for row in rows), strict=True))
     s = roots_of(arc, a, half_b, c)
-    edges = np.zeros((s.shape[0] + 2, n))
+    edges = np.zeros((s.shape[0] + 2, ox.shape[0]))
     edges[1:-1] = s
     edges[-1] = arc.length
     edges.sort(axis=0)
     x, y = seen_from(arc, 0.5 * (edges[:-1] + edges[1:]), ox, oy)
-    hit = test(x, y) & (edges[1:] > edges[:-1])
-    if not hit.any():
-        return []
-    stretch, index = np.nonzero(hit)
-    return list(zip(edges[stretch, index].tolist(), edges[stretch + 1, index].tolist(), index.tolist(), strict=True))
+    hit = shape.inside(x, y) & (edges[1:] > edges[:-1])
+    stretch, column = np.nonzero(hit)
+    return edges[stretch, column], edges[stretch + 1, column], column
 
 
-Test = Callable[[Array, Array], Mask]
-Rows = tuple[Array | float, Array | float, Array] | None
-
-
-def _column(*values: float) -> Array:
-    return np.array(values)[:, None]
-
-
-def _circle(l_r: float, sweep: Sweep, radius: Array) -> tuple[Rows, Rows, Test]:
+def circle_shape(l_r: float, sweep: Sweep, radius: Array) -> Shape:
+    """Return the dilated full circle of `sweep`."""
     rho, centre_y = sweep.rho_m, sweep.centre_y_m
     outer, inner = rho + radius, np.maximum(rho - radius, 0.0)
     outer2, inner2 = outer * outer, np.where(rho > radius, inner * inner, -1.0)
 
-    def test(x: Array, y: Array) -> Mask:
+    def inside(x: Array, y: Array) -> Mask:
         x, y = x + l_r, y - centre_y
         square = x * x + y * y
         return (square > inner2) & (square < outer2)
 
-    return (-l_r, centre_y, np.stack((outer, inner))), None, test
+    return Shape((-l_r, centre_y, np.stack((outer, inner))), None, inside)
 
 
-def _line(l_r: float, sweep: Sweep, radius: Array) -> tuple[Rows, Rows, Test]:
-    cosine, sine = math.cos(sweep.wedge_rad), math.sin(sweep.wedge_rad)
+def line_shape(wedge_rad: float, radius: Array) -> Shape:
+    """Return the dilated wedge of all straight lines whose heading is within `wedge_rad` of the body's."""
+    cosine, sine = math.cos(wedge_rad), math.sin(wedge_rad)
     zero = np.zeros_like(radius)
-    nx, ny = _column(-sine, -sine, cosine, cosine), _column(cosine, -cosine, sine, -sine)
+    nx, ny = np.array([[-sine], [-sine], [cosine], [cosine]]), np.array([[cosine], [-cosine], [sine], [-sine]])
 
-    def test(x: Array, y: Array) -> Mask:
+    def inside(x: Array, y: Array) -> Mask:
         aside = np.abs(y)
         return (aside * cosine - x * sine < radius) & (x * cosine + aside * sine > 0.0)
 
-    return None, (nx, ny, np.stack((radius, radius, zero, zero))), test
+    return Shape(None, (nx, ny, np.stack((radius, radius, zero, zero))), inside)
 
 
-def _arc(l_r: float, sweep: Sweep, radius: Array) -> tuple[Rows, Rows, Test]:
-    side, slip, centre_y = sweep.side, sweep.slip_rad, sweep.centre_y_m
-    (_, _, rings), _, on_ring = _circle(l_r, sweep, radius)  # type: ignore[misc]
-    (x0, y0), (x1, y1) = (point_on_turn(l_r, sweep, turn) for turn in (sweep.start_rad, sweep.end_rad))
-    start, span = sweep.start_rad, sweep.end_rad - sweep.start_rad
+def arc_shape(l_r: float, sweep: Sweep, start: Array, end: Array, radius: Array) -> Shape:
+    """Return the dilated arcs of the circle of `sweep` between the turn angles `start` and `end` [rad]."""
+    side, rho, centre_y = sweep.side, sweep.rho_m, sweep.centre_y_m
+    zero_angle = sweep.slip_rad - 0.5 * math.pi
+    ring = circle_shape(l_r, sweep, radius)
+    assert ring.circles is not None
+    x0, y0 = -l_r + rho * np.cos(zero_angle + start), centre_y + side * rho * np.sin(zero_angle + start)
+    x1, y1 = -l_r + rho * np.cos(zero_angle + end), centre_y + side * rho * np.sin(zero_angle + end)
+    span, radius2 = end - start, radius * radius
+
+    def inside(x: Array, y: Array) -> Mask:
+        turn = (np.arctan2(side * (y - centre_y), x + l_r) - (zero_angle + start)) % (2.0 * math.pi)
+        near_end = ((x - x0) ** 2 + (y - y0) ** 2 < radius2) | ((x - x1) ** 2 + (y - y1) ** 2 < radius2)
+        return near_end | ((turn <= span) & ring.inside(x, y))
+
+    columns = radius.shape[0]
+    fx = np.stack([np.broadcast_to(part, columns) for part in (-l_r, -l_r, x0, x1)])
+    fy = np.stack([np.broadcast_to(part, columns) for part in (centre_y, centre_y, y0, y1)])
+    return Shape((fx, fy, np.concatenate((ring.circles[2], [radius, radius]))), None, inside)
+
+
+def segment_shape(begin: Array, end: Array, radius: Array) -> Shape:
+    """Return the dilated stretches of the body's x axis between `begin` and `end` [m]."""
     radius2 = radius * radius
 
-    def test(x: Array, y: Array) -> Mask:
-        turn = np.arctan2(side * (y - centre_y), x + l_r) - (slip - 0.5 * math.pi + start)
-        near_end = ((x - x0) ** 2 + (y - y0) ** 2 < radius2) | ((x - x1) ** 2 + (y - y1) ** 2 < radius2)
-        return near_end | ((turn % (2.0 * math.pi) <= span) & on_ring(x, y))
-
-    circles = (_column(-l_r, -l_r, x0, x1), _column(centre_y, centre_y, y0, y1), np.concatenate((rings, [radius] * 2)))
-    return circles, None, test
-
-
-def _segment(l_r: float, sweep: Sweep, radius: Array) -> tuple[Rows, Rows, Test]:
-    length, radius2 = sweep.length_m, radius * radius
-
-    def test(x: Array, y: Array) -> Mask:
-        beyond = x - np.clip(x, 0.0, length)
+    def inside(x: Array, y: Array) -> Mask:
+        beyond = x - np.clip(x, begin, end)
         return beyond * beyond + y * y < radius2
 
-    circles = (_column(0.0, length), 0.0, np.stack((radius, radius)))
-    lines = (0.0, _column(1.0, 1.0), np.stack((radius, -radius)))
-    return circles, lines, test
-
-
-_SHAPES = {Kind.CIRCLE: _circle, Kind.LINE: _line, Kind.ARC: _arc, Kind.SEGMENT: _segment}
+    points = np.stack([np.broadcast_to(part, radius.shape[0]) for part in (begin, end)])
+    circles = (points, 0.0, np.stack((radius, radius)))
+    return Shape(circles, (0.0, np.ones((2, 1)), np.stack((radius, -radius))), inside)

@@ -119,7 +119,8 @@ def _clear_until(
     per_angle = [conic_of_circle(arc, 0.0, 0.0, radius, x, y), conic_of_circle(arc, px, py, radius, x, y)]
     per_angle += [conic_of_line(arc, -uy, ux, offset + c, x, y) for c in (radius, -radius)]
     a, b, c = (
-        np.stack([np.broadcast_to(part, (count, n)) for part in parts]) for parts in zip(*rings, *per_angle, strict=True)
+        np.stack([np.broadcast_to(part, (count, n)) for part in parts])
+        for parts in zip(*rings, *per_angle, strict=True)
     )
     s = roots_of(arc, a, b, c)
     edges = np.zeros((s.shape[0] + 2, count, n))
