@@ -1,10 +1,11 @@
 """Train the driving network on the built-in world's camera and write it as a model package.
 
-    python examples/train_perception.py --out driving/1 [--frames 400000] [--epochs 20] [--device cpu|cuda] [--seed 0]
+    python examples/train_perception.py --out driving/1 [--frames 400000] [--epochs 26] [--device cpu|cuda] [--seed 0]
 
 Frames are drawn anew from the seed: random roads, lights, obstacles and poses. Three disjoint sets are made: training,
 calibration (confidence and exit thresholds) and test (the card). Needs the torch extra: pip install 'headway[torch]'.
-The shipped package is what the defaults give on one GPU; --frames 40000 --epochs 8 trains a coarser one on a CPU.
+The shipped package is what the defaults give, in 8 minutes on an NVIDIA H100 with 16 cores; --frames 20000 --epochs 8
+trains a coarser one on a CPU.
 """
 
 import argparse
@@ -18,13 +19,14 @@ import numpy as np
 import torch
 from perception.frames import make_frames
 from perception.onnx_export import export_exit, export_trunk
-from perception.scores import PRESENCE, choose_threshold, fit_logistic, leave_at, score, within_tolerance
+from perception.scores import PRESENCE, TOLERANCE, choose_threshold, fit_logistic, leave_at, score, within_tolerance
 from perception.training import infer, train
 
 from carla_bridge.answers import ANSWER_NAMES
 from devices.package import Exit, ExitKind, Package, SegmentSource, write_package
 
 EXITS = 3
+LOSS_SHARE = 0.3
 
 
 def main() -> None:
@@ -60,21 +62,22 @@ def calibrate(
 ) -> tuple[list[tuple[float, float]], list[float], dict[str, Any]]:
     """Return the confidence's (slope, shift) and the threshold of each exit, and what package.toml tells of them.
 
-    An exit's threshold is the least at which the answers that leave there are within tolerance at least as often as
-    the last exit's are over all frames.
+    An exit's threshold is the least at which leaving there loses at most LOSS_SHARE of the answers within tolerance
+    that sending every frame on to the last exit would gain.
     """
     good = [within_tolerance(answers, truth) for answers, _ in found]
     fits = [fit_logistic(logits, right) for (_, logits), right in zip(found, good, strict=True)]
-    target = float(good[-1].mean())
     staying = np.ones(len(truth), bool)
     thresholds = []
     for (_, logits), right, fit in zip(found[:-1], good[:-1], fits[:-1], strict=True):
         confidence = confidence_of(logits, fit)
-        threshold = round(choose_threshold(confidence[staying], right[staying], target), 4)
+        here, last = right[staying], good[-1][staying]
+        slack = LOSS_SHARE * max(0.0, float(last.mean() - here.mean()))
+        threshold = round(choose_threshold(confidence[staying], here, last, slack), 4)
         thresholds.append(threshold)
         staying &= confidence < threshold
     thresholds.append(0.0)
-    return fits, thresholds, {"frames": len(truth), "target_within_tolerance": round(target, 5)}
+    return fits, thresholds, {"frames": len(truth), "loss_share": LOSS_SHARE, "tolerance": list(TOLERANCE)}
 
 
 def confidence_of(logits: Any, fit: tuple[float, float]) -> Any:
@@ -145,7 +148,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the package, e.g. driving/1")
     parser.add_argument("--frames", type=int, default=400000, help="training frames (38.4 KB each)")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=26)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw frames")
     parser.add_argument("--seed", type=int, default=0)

@@ -58,14 +58,17 @@ def fit_logistic(logits: Floats, good: NDArray[np.bool_], steps: int = 50) -> tu
     return float(weights[0]), float(weights[1])
 
 
-def choose_threshold(confidence: Floats, good: NDArray[np.bool_], target: float) -> float:
-    """Return the least threshold at which the share of good answers among those that leave is at least `target`.
+def choose_threshold(
+    confidence: Floats, good_here: NDArray[np.bool_], good_last: NDArray[np.bool_], slack: float
+) -> float:
+    """Return the least threshold at which leaving here loses at most `slack` of all good answers.
 
-    Returns 1.0, at which none leaves, where no threshold reaches it with at least one in a hundred answers.
+    What is lost when the k most confident leave: the share of answers that are good at the last exit, less the share
+    that are good here, among those k. Returns 1.0, at which none leaves, where even the most confident lose too much.
     """
     order = np.argsort(-confidence)
-    share = np.cumsum(good[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero((share >= target) & (np.arange(1, len(order) + 1) >= 0.01 * len(order)))
+    lost = np.cumsum(good_last[order].astype(int) - good_here[order].astype(int)) / max(1, len(order))
+    enough = np.flatnonzero(lost <= slack)
     return float(confidence[order[enough[-1]]]) if len(enough) else 1.0
 
 
