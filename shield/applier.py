@@ -61,6 +61,11 @@ class Applier:
         """Id of the decision in effect, for the next observation; 0: none."""
         return self._id
 
+    @property
+    def hold_until_s(self) -> float:
+        """When the stored backup takes over, or took over [s]; infinite while nothing is stored."""
+        return self._hold_until_s
+
     def accept(self, decision: Decision, now_s: float) -> bool:
         """Store `decision` if it may still take effect at `now_s`; else keep what is stored.
 

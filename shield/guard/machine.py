@@ -159,7 +159,8 @@ class Guard:
     def _without_observation(self, reason: Reason) -> Decision:
         """Repeat the stored pair while it holds, when news is only late; else run its backup."""
         stored = self._decision
-        if reason is Reason.OBSERVATION_MISSING and stored is not None and self._now_s < stored.hold_until_s:
+        only_late = reason in (Reason.OBSERVATION_MISSING, Reason.OBSERVATION_STALE)
+        if only_late and stored is not None and self._now_s < stored.hold_until_s:
             return self._repeat(stored, Mode.HOLD, reason)
         return self._back_up(reason)
 
