@@ -1,6 +1,8 @@
 """The executor on real onnxruntime sessions: what is stopped is really stopped, and the device is free afterwards."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -151,3 +153,18 @@ def test_a_failing_segment_leaves_the_finished_exit_to_answer(tmp_path: Path) ->
     assert (failed.status, failed.outputs) == (Status.UNAVAILABLE, {})
     assert "segment 'gather' failed on cpu:0" in failed.message
     desk.executor.close()
+
+
+def test_a_requests_tensors_are_let_go_without_the_garbage_collector(desk: Desk) -> None:
+    image = IMAGE["image"].copy()
+    alive = weakref.ref(image)
+    desk.submit(1, "toy", {"image": image}, in_s=60.0)
+    del image
+    gc.disable()
+    try:
+        assert desk.reply().status is Status.OK
+        desk.submit(2, "toy", IMAGE)  # once it is answered, nothing of the first is in anybody's hands
+        desk.reply()
+        assert alive() is None
+    finally:
+        gc.enable()
