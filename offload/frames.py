@@ -83,18 +83,25 @@ def encode_frames(
         WireError: a dtype that does not travel, too many dimensions or tensors, or a size above the limits.
     """
     request_id: int = getattr(message, "id", 0)
+    headers, data = tensor_frames(tensors, limits, request_id)
+    header = _ENCODER.encode(msgspec.structs.replace(message, tensors=headers) if headers else message)
+    if len(header) > limits.header_bytes:
+        raise WireError(f"the header takes {len(header)} bytes: at most {limits.header_bytes} travel", request_id)
+    return [header, *data]
+
+
+def tensor_frames(
+    tensors: Mapping[str, Array], limits: Limits = DEFAULT_LIMITS, request_id: int = 0
+) -> tuple[tuple[TensorHeader, ...], list[bytes | Array]]:
+    """Return the headers and the frames of tensors; see `encode_frames`."""
     headers = []
-    frames: list[bytes | Array] = [b""]
+    frames: list[bytes | Array] = []
     for name, array in tensors.items():
         plain = _plain(name, array)
         headers.append(TensorHeader(name, plain.dtype.name, plain.shape))  # type: ignore[arg-type]
         frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
     _check_sizes([array.nbytes for array in tensors.values()], list(tensors), limits, request_id)
-    header = _ENCODER.encode(msgspec.structs.replace(message, tensors=tuple(headers)) if headers else message)
-    if len(header) > limits.header_bytes:
-        raise WireError(f"the header takes {len(header)} bytes: at most {limits.header_bytes} travel", request_id)
-    frames[0] = header
-    return frames
+    return tuple(headers), frames
 
 
 _Kind = TypeVar("_Kind")

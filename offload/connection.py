@@ -1,0 +1,292 @@
+"""One client's connection to one edge server, and whether anybody is alive at its other end.
+
+A peer counts as CONNECTED once its loop has answered, and as LOST as soon as ZeroMQ reports the connection closed, or
+a ping stays unanswered for `silence_s`: a server that is frozen keeps its connection open. Each loss drops the socket
+and opens another, so nothing written before the loss can be answered after it. ZeroMQ then reconnects by itself.
+
+Owned by one thread. A stall of that thread itself is not held against the peer.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from devices.clock import Clock
+from offload.errors import ClientError, WireError
+from offload.frames import Array, Limits
+from offload.throttle import Throttle
+from offload.wire import FromVehicle, Hello, Ping, Pong, Reply, Welcome, decode_from_edge, encode
+
+_LOG = logging.getLogger("headway.offload")
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+)
+_KEPT_PINGS = 16
+
+
+class Status(StrEnum):
+    """Whether the edge server's loop answers."""
+
+    CONNECTED = "CONNECTED"
+    LOST = "LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerState:
+    """What is known of the edge server.
+
+    Args:
+        status: CONNECTED or LOST.
+        reason: Why it is lost; empty while connected.
+        since_s: When the status was taken [s].
+        server, models: What it calls itself and serves; empty while lost.
+    """
+
+    status: Status
+    reason: str
+    since_s: float
+    server: str = ""
+    models: tuple[str, ...] = ()
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests can be sent."""
+        return self.status is Status.CONNECTED
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How a client behaves.
+
+    Args:
+        name: How it introduces itself.
+        ping_s: Interval of pings [s].
+        silence_s: A ping unanswered for this long means the peer is lost [s].
+        heartbeat_ms: Interval of ZeroMQ's own heartbeats [ms].
+        reconnect_ms, reconnect_max_ms: First and longest interval between attempts to connect [ms].
+        handshake_ms: A peer that accepts but does not finish ZeroMQ's handshake is given up after this [ms].
+        open_requests: Most requests that may wait for their reply.
+        limits: Most that one message may carry.
+    """
+
+    name: str = "vehicle"
+    ping_s: float = 0.05
+    silence_s: float = 0.2
+    heartbeat_ms: int = 100
+    reconnect_ms: int = 20
+    reconnect_max_ms: int = 200
+    handshake_ms: int = 1000
+    open_requests: int = 64
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name in ("ping_s", "silence_s", "heartbeat_ms", "reconnect_ms", "handshake_ms", "open_requests"):
+            if not getattr(self, name) > 0:
+                raise ClientError(f"{name} = {getattr(self, name)!r}: must be positive")
+        if self.reconnect_max_ms < self.reconnect_ms:
+            raise ClientError(f"reconnect_max_ms = {self.reconnect_max_ms}: must be at least {self.reconnect_ms}")
+
+
+class Connection:
+    """A DEALER, its monitor, its pings.
+
+    Args:
+        context: Where sockets are made.
+        poller: Its sockets are registered here for reading, and replaced here after a loss.
+        endpoint: Address of the edge server.
+        on_state: Called with each new state, on the owning thread.
+    Raises:
+        ClientError: the address is none.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        poller: zmq.Poller,
+        endpoint: str,
+        settings: ClientSettings,
+        clock: Clock,
+        on_state: Callable[[PeerState], None],
+    ) -> None:
+        self._context = context
+        self._poller = poller
+        self._endpoint = endpoint
+        self._settings = settings
+        self._clock = clock
+        self._on_state = on_state
+        self._complaints = Throttle(_LOG, clock)
+        self._shaken_hands = False
+        self._unanswered_s: float | None = None
+        self._pings: deque[tuple[int, float]] = deque(maxlen=_KEPT_PINGS)
+        self._number = 0
+        now_s = clock.now_s()
+        self._ticked_s = now_s
+        self._next_ping_s = now_s
+        self.state = PeerState(Status.LOST, f"not connected to {endpoint} yet", now_s)
+        self.rtt_s = 0.0
+        """Round-trip time of the last ping answered [s]."""
+        self.load_s = 0.0
+        """Work the server says it has accepted and not finished [s]."""
+        self.damaged = 0
+        """Messages of the server that could not be read."""
+        self._open()
+
+    @property
+    def next_tick_s(self) -> float:
+        """When `tick` is to be called next [s]."""
+        return self._next_ping_s
+
+    def send(self, frames: Sequence[Any]) -> bool:
+        """Send a message; False if the connection is down or its buffer full."""
+        try:
+            self._dealer.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> list[tuple[Reply, dict[str, Array]]]:
+        """Take in all that has come, and return the replies among it."""
+        replies: list[tuple[Reply, dict[str, Array]]] = []
+        while True:
+            try:
+                frames = self._dealer.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return replies
+            self._unanswered_s = None
+            try:
+                message, tensors = decode_from_edge(frames, self._settings.limits)
+            except WireError as error:
+                self.damaged += 1
+                self._complaints.warn(f"a message of {self._endpoint} cannot be read: {error}")
+                continue
+            if isinstance(message, Reply):
+                self.load_s = 1e-6 * message.load_us
+                replies.append((message, tensors))
+            elif isinstance(message, Welcome):
+                if not self.state.connected:
+                    self._set(PeerState(Status.CONNECTED, "", self._clock.now_s(), message.server, message.models))
+            else:
+                self._pong(message)
+
+    def tick(self) -> None:
+        """Ping when it is time, and find out whether the peer is gone or has fallen silent; call after `receive`."""
+        self._watch()
+        now_s = self._clock.now_s()
+        stall_s = now_s - self._ticked_s - self._settings.ping_s
+        self._ticked_s = now_s
+        if self._unanswered_s is not None and stall_s > self._settings.ping_s:
+            self._unanswered_s += stall_s
+        if self.state.connected and self._unanswered_s is not None:
+            silent_s = now_s - self._unanswered_s
+            if silent_s >= self._settings.silence_s:
+                self._lose(f"{self._endpoint} has not answered for {silent_s:.3f} s: frozen, overloaded or cut off")
+        if now_s >= self._next_ping_s:
+            self._next_ping_s = now_s + self._settings.ping_s
+            self._ping(now_s)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._poller.unregister(self._dealer)
+        self._poller.unregister(self._monitor)
+        self._dealer.disable_monitor()
+        self._monitor.close(linger=0)
+        self._dealer.close(linger=0)
+
+    def _open(self) -> None:
+        settings = self._settings
+        self._dealer: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),
+            (zmq.SNDHWM, settings.open_requests + 8),
+            (zmq.RCVHWM, settings.open_requests + 8),
+            (zmq.MAXMSGSIZE, max(settings.limits.tensor_bytes, settings.limits.header_bytes)),
+            (zmq.HEARTBEAT_IVL, settings.heartbeat_ms),
+            (zmq.HEARTBEAT_TIMEOUT, 3 * settings.heartbeat_ms),
+            (zmq.RECONNECT_IVL, settings.reconnect_ms),
+            (zmq.RECONNECT_IVL_MAX, settings.reconnect_max_ms),
+            (zmq.HANDSHAKE_IVL, settings.handshake_ms),
+            (zmq.CONNECT_TIMEOUT, settings.handshake_ms),
+        ):
+            self._dealer.setsockopt(option, value)
+        self._monitor = self._dealer.get_monitor_socket(_EVENTS)
+        self._shaken_hands = False
+        self._unanswered_s = None
+        try:
+            self._dealer.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            self._dealer.disable_monitor()
+            self._monitor.close(linger=0)
+            self._dealer.close(linger=0)
+            raise ClientError(
+                f"cannot connect to {self._endpoint!r}: {error.strerror}; give an address such as tcp://127.0.0.1:5555"
+            ) from error
+        self._poller.register(self._dealer, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            event = parse_monitor_message(frames)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._shaken_hands = True
+                self._ping(self._clock.now_s())
+            elif event == zmq.EVENT_CONNECT_RETRIED:
+                self._lose(f"nobody answers at {self._endpoint}: is an edge server running there?")
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._shaken_hands = False
+                if self.state.connected:
+                    self._lose(f"{self._endpoint} closed the connection, or missed its heartbeats")
+                    return
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                self._lose(f"{self._endpoint} rejected this client's key")
+            else:
+                self._lose(f"{self._endpoint} accepted but does not finish the handshake: frozen, or no edge server")
+
+    def _ping(self, now_s: float) -> None:
+        if not self._shaken_hands:
+            return
+        message: FromVehicle = Hello(client=self._settings.name)
+        if self.state.connected:
+            self._number += 1
+            self._pings.append((self._number, now_s))
+            message = Ping(number=self._number)
+        if self.send(encode(message)) and self._unanswered_s is None:
+            self._unanswered_s = now_s
+
+    def _pong(self, pong: Pong) -> None:
+        self.load_s = 1e-6 * pong.load_us
+        while self._pings and self._pings[0][0] <= pong.number:
+            number, sent_s = self._pings.popleft()
+            if number == pong.number:
+                self.rtt_s = self._clock.now_s() - sent_s
+
+    def _lose(self, reason: str) -> None:
+        was_connected = self.state.connected
+        if was_connected:
+            self.close()
+            self._open()
+            self._pings.clear()
+            _LOG.warning("lost: %s", reason)
+        if was_connected or reason != self.state.reason:
+            self._set(PeerState(Status.LOST, reason, self._clock.now_s()))
+
+    def _set(self, state: PeerState) -> None:
+        if state.connected and not self.state.connected:
+            _LOG.info("connected to %s, which serves %s", self._endpoint, ", ".join(state.models))
+        self.state = state
+        self._on_state(state)

@@ -1,0 +1,68 @@
+"""How an edge server behaves, checked when it is written down."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from offload.errors import ServerError
+from offload.frames import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How an edge server behaves.
+
+    Args:
+        bind: TCP address on loopback; port 0 takes a free one.
+        name: How it introduces itself.
+        workers: Threads that compute, each with the models loaded for itself.
+        queue_jobs, client_jobs: Most requests accepted and not finished, of all clients and of one.
+        queue_bytes: Most bytes of their tensors together.
+        inline_s: A model that was never slower than this is run by the I/O thread when nothing else waits [s].
+        inline_limit_s: A run on the I/O thread that takes longer after all is stopped and handed to a worker [s].
+        drain_s: Longest time that accepted work gets after `stop` [s].
+        heartbeat_ms: Interval of ZeroMQ's own heartbeats [ms]; a peer is dropped after three without an answer.
+        limits: Most that one message may carry.
+    """
+
+    bind: str = "tcp://127.0.0.1:0"
+    name: str = "edge"
+    workers: int = 1
+    queue_jobs: int = 256
+    client_jobs: int = 64
+    queue_bytes: int = 256 * 2**20
+    inline_s: float = 0.5e-3
+    inline_limit_s: float = 0.01
+    drain_s: float = 5.0
+    heartbeat_ms: int = 500
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        require_loopback(self.bind)
+        for name in ("workers", "queue_jobs", "client_jobs", "queue_bytes", "heartbeat_ms"):
+            if getattr(self, name) < 1:
+                raise ServerError(f"{name} = {getattr(self, name)}: must be at least 1")
+
+
+def require_loopback(bind: str) -> None:
+    """Refuse an address that hosts other than this one could reach.
+
+    Raises:
+        ServerError: not a TCP address with a port, or not on loopback.
+    """
+    try:
+        parts = urlsplit(bind)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ServerError(f"bind = {bind!r}: {error}; give tcp://127.0.0.1:PORT") from error
+    if parts.scheme != "tcp" or host is None or port is None or parts.path:
+        raise ServerError(f"bind = {bind!r}: must be a TCP address with a port, such as tcp://127.0.0.1:0")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ServerError(
+            f"bind = {bind!r} is not a loopback address: beyond loopback an edge server must authenticate its clients, "
+            f"which this version cannot; bind tcp://127.0.0.1:{port} and tunnel"
+        )
