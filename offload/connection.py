@@ -192,7 +192,6 @@ class Connection:
             if silent_s >= self._settings.silence_s:
                 self._lose(f"{self._endpoint} has not answered for {silent_s:.3f} s: frozen, overloaded or cut off")
         if now_s >= self._next_ping_s:
-            self._next_ping_s = now_s + self._settings.ping_s
             self._ping(now_s)
 
     def close(self) -> None:
@@ -258,6 +257,7 @@ class Connection:
                 self._lose(f"{self._endpoint} accepted but does not finish the handshake: frozen, or no edge server")
 
     def _ping(self, now_s: float) -> None:
+        self._next_ping_s = now_s + self._settings.ping_s
         if not self._shaken_hands:
             return
         message: FromVehicle = Hello(client=self._settings.name)
