@@ -23,6 +23,7 @@ from carla_bridge.scenario import load_scenario
 from offload.policy import POLICIES
 from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
+from runtime.serve.realtime import become_punctual
 from runtime.serve.uplink import local_run_j
 from shield.vehicle import load_vehicle
 
@@ -101,6 +102,7 @@ def _episode(
                 processes.kill(pending.pop(0)[1])
             show(tick)
 
+        become_punctual()
         record = RealTimeLoop(world, session, on_tick=on_tick).run(duration_s)
         killed = processes.kills
     world.close()

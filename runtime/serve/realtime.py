@@ -11,7 +11,9 @@ import gc
 import os
 import platform
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _MCL_CURRENT_AND_FUTURE = 1 | 2
@@ -45,7 +47,10 @@ class RealTime:
 
 
 def become_punctual(*, fifo: bool = True) -> RealTime:
-    """Freeze the garbage collector, lock memory, and ask for a scheduler that runs this process at once.
+    """Freeze the garbage collector, lock memory, and ask for a scheduler that runs this thread at once.
+
+    ZeroMQ's own threads, which carry every message in and out, are asked for too: call this once the sockets are
+    open. Threads and processes started later begin without.
 
     Args:
         fifo: Whether to ask for SCHED_FIFO; without it only the short slice is asked for.
@@ -56,8 +61,9 @@ def become_punctual(*, fifo: bool = True) -> RealTime:
     gc.freeze()
     gc.disable()
     locked = _memory_locked()
-    sliced = _short_slice()
-    granted = _fifo() if fifo else "not asked for"
+    threads = [0, *_zeromq_threads()]
+    sliced = _worst(_short_slice(thread) for thread in threads)
+    granted = _worst(_fifo(thread) for thread in threads) if fifo else "not asked for"
     return RealTime(fifo=granted, memory_locked=locked, short_slice=sliced)
 
 
@@ -75,26 +81,35 @@ def raise_file_limit() -> int:
     return hard
 
 
+def _worst(answers: Iterable[str]) -> str:
+    return next((answer for answer in answers if answer != "yes"), "yes")
+
+
+def _zeromq_threads() -> list[int]:
+    tasks = Path("/proc/self/task")
+    return [int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().startswith("ZMQbg")]
+
+
 def _memory_locked() -> str:
     if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) == 0:
         return "yes"
     return _errno_text()
 
 
-def _short_slice() -> str:
+def _short_slice(thread: int) -> str:
     number = _SCHED_SETATTR.get(platform.machine())
     if number is None:
         return f"sched_setattr's number is not known for {platform.machine()}"
     attributes = _SchedAttr(size=ctypes.sizeof(_SchedAttr), sched_runtime=_SHORT_SLICE_NS)
     attributes.sched_nice = os.getpriority(os.PRIO_PROCESS, 0)
-    if _libc.syscall(number, 0, ctypes.byref(attributes), 0) == 0:
+    if _libc.syscall(number, thread, ctypes.byref(attributes), 0) == 0:
         return "yes"
     return _errno_text()
 
 
-def _fifo() -> str:
+def _fifo(thread: int) -> str:
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_FIFO_PRIORITY))
+        os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_FIFO_PRIORITY))
     except OSError as error:
         return error.strerror or str(error)
     return "yes"

@@ -11,10 +11,11 @@ and a reason.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
-from shield.deadline import Deadline, Method, tolerable_deadline
+from shield.deadline import Method, tolerable_deadline
+from shield.guard.certify import Pair, certified_pair
 from shield.guard.flight import CommandLog, Issued, grow_for_flight
 from shield.guard.messages import (
     AT_REST,
@@ -29,7 +30,7 @@ from shield.guard.messages import (
 )
 from shield.guard.search import Ladder, nearest
 from shield.manoeuvre import Manoeuvre, backup_slip_rad
-from shield.state import State
+from shield.state import Disc, State
 from shield.vehicle import Vehicle
 
 STANDING_MPS = 0.05
@@ -45,7 +46,7 @@ class GuardSettings:
         proposal_max_age_s: An older proposal is followed no more [s].
         state_max_age_s: A pair is held no longer than this after the observation it rests on [s].
         cap_s: Deadlines are not looked for beyond this [s].
-        comfort_s: A proposal whose hold is shorter is exchanged for a nearby one with this hold, if there is one [s].
+        comfort_s: How long a slip angle must leave a way to steer, where steering is chosen over braking [s].
         report_barrier: Whether decisions carry the barrier's deadline beside the tolerable one.
         ladder: Slip angles tried around a proposal that cannot be certified.
     """
@@ -54,7 +55,7 @@ class GuardSettings:
     proposal_max_age_s: float = 0.5
     state_max_age_s: float = 0.5
     cap_s: float = 10.0
-    comfort_s: float = 0.0
+    comfort_s: float = 0.1
     report_barrier: bool = True
     ladder: Ladder = field(default_factory=Ladder)
 
@@ -65,15 +66,6 @@ class GuardSettings:
                 raise ValueError(f"{name} = {value!r}: must be a positive number of seconds")
         if not 0.0 <= self.comfort_s < math.inf:
             raise ValueError(f"comfort_s = {self.comfort_s!r}: must be a number of seconds that is not negative")
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """What was certified for one slip angle."""
-
-    deadline: Deadline
-    manoeuvre: Manoeuvre
-    hold_s: float
 
 
 class Guard:
@@ -90,6 +82,7 @@ class Guard:
         bounds = vehicle.bounds
         # Deadlines count from the observation, so no age is left for the deadline to account for.
         self._dated = replace(vehicle, bounds=replace(bounds, sensing_age_s=0.0))
+        self._unbraked = replace(self._dated, deceleration_mps2=None)
         self.flight_s = bounds.sensing_age_s + bounds.actuation_delay_s
         # From an observation to the last instant at which the next one's decision may take effect.
         self.need_s = max(self.settings.tick_s, bounds.tick_s) + bounds.jitter_s + self.flight_s
@@ -111,7 +104,8 @@ class Guard:
         """
         try:
             return self._tick(now_s, observation, proposal)
-        except (ValueError, TypeError, ArithmeticError):
+        except Exception:
+            # Whatever went wrong in here, the vehicle must get an answer, and it has a certified one stored.
             return self._back_up(Reason.CERTIFIER_FAILED)
 
     def _tick(self, now_s: float, observation: Observation | None, proposal: Proposal | None) -> Decision:
@@ -178,29 +172,46 @@ class Guard:
         return state.speed_mps is None or state.speed_mps <= self.vehicle.bounds.speed_mps + STANDING_MPS
 
     def _certify(self, observation: Observation, asked: Proposal, mode: Mode) -> Decision:
-        vehicle = self.vehicle
-        speed = min(max(asked.speed_mps, 0.0), vehicle.v_max_mps)
-        beta = min(max(asked.beta_rad, -vehicle.beta_max_rad), vehicle.beta_max_rad)
+        limit = self.vehicle.beta_max_rad
+        beta = min(max(asked.beta_rad, -limit), limit)
         slips = self._slips_in_flight(observation)
-        tried: dict[float, _Pair | None] = {}
+        pair = self._nearest_pair(observation, beta, slips)
+        shortfall_s = 0.0 if pair is not None and pair.beta_rad == beta else self._shortfall_s(observation, beta, slips)
+        if pair is None:
+            return self._back_up(Reason.NOTHING_CERTIFIED, asked.beta_rad, shortfall_s)
+        return self._issue(observation, asked, pair, slips, mode, shortfall_s)
 
-        def hold_of(slip_rad: float, least_s: float) -> _Pair | None:
-            if slip_rad not in tried:
-                tried[slip_rad] = self._pair(observation, slip_rad, slips)
-            pair = tried[slip_rad]
-            return pair if pair is not None and pair.hold_s >= least_s else None
+    def _nearest_pair(self, observation: Observation, beta_rad: float, slips: tuple[float, ...]) -> Pair | None:
+        """Return the pair nearest to the slip angle asked for.
 
-        own = hold_of(beta, 0.0)
-        shortfall = max(0.0, self.need_s - (0.0 if own is None else own.hold_s))
-        rungs = self.settings.ladder.rungs(beta, vehicle.beta_max_rad, slips)
-        found = None
-        for least_s in dict.fromkeys((max(self.need_s, self.settings.comfort_s), self.need_s)):
-            found = nearest(beta, rungs, self.settings.ladder.halvings, partial(hold_of, least_s=least_s))
-            if found is not None:
-                break
-        if found is None:
-            return self._back_up(Reason.NOTHING_CERTIFIED, asked.beta_rad, shortfall)
-        return self._issue(observation, asked, found[0], speed, found[1], mode, shortfall)
+        First of all the angle asked for, if it leaves a way to steer past the obstacles, or braking is far from due.
+        Then the nearest one that leaves a way to steer: a vehicle that only brakes ends up at rest in front of an
+        obstacle, too close to turn. Then the nearest one that leaves a way to brake.
+        """
+        settings = self.settings
+        long_s = max(settings.state_max_age_s, self.need_s)
+        soon_s = min(max(settings.comfort_s, self.need_s), long_s)
+        ladder = settings.ladder
+        rungs = ladder.rungs(beta_rad, self.vehicle.beta_max_rad, slips)
+
+        def steering(slip_rad: float, *holds_s: float) -> Pair | None:
+            return self._pair(self._unbraked, observation, slip_rad, slips, holds_s)
+
+        def any_way(slip_rad: float, *holds_s: float) -> Pair | None:
+            return self._pair(self._dated, observation, slip_rad, slips, holds_s)
+
+        return (
+            steering(beta_rad, long_s, soon_s)
+            or any_way(beta_rad, long_s)
+            or nearest(beta_rad, rungs, ladder.halvings, lambda slip: steering(slip, soon_s))
+            or nearest(beta_rad, rungs, ladder.halvings, lambda slip: any_way(slip, self.need_s))
+        )
+
+    def _shortfall_s(self, observation: Observation, beta_rad: float, slips: tuple[float, ...]) -> float:
+        """Return by how much the hold of a refused slip angle falls short of what a tick needs, to 1/16 of it [s]."""
+        steps = [self.need_s * part / 16 for part in range(15, 0, -1)]
+        pair = self._pair(self._dated, observation, beta_rad, slips, steps)
+        return self.need_s - (0.0 if pair is None else pair.hold_s)
 
     def _slips_in_flight(self, observation: Observation) -> tuple[float, ...]:
         end_s = observation.stamp_s + self.flight_s + CLOCK_GRAIN_S
@@ -209,16 +220,24 @@ class Guard:
         slips = self._log.possible_slips(observation.applied_id, observation.stamp_s - CLOCK_GRAIN_S, end_s)
         return tuple(dict.fromkeys((*slips, observation.state.beta_rad)))
 
-    def _pair(self, observation: Observation, beta_rad: float, slips_rad: tuple[float, ...]) -> _Pair | None:
+    def _pair(
+        self,
+        vehicle: Vehicle,
+        observation: Observation,
+        beta_rad: float,
+        slips_rad: tuple[float, ...],
+        holds_s: Sequence[float],
+    ) -> Pair | None:
         """Return what can be certified for `beta_rad` held from the observation on, behind the commands in flight."""
+        state, discs = self._grown(observation, beta_rad, slips_rad)
+        return certified_pair(vehicle, state, discs, holds_s)
+
+    def _grown(
+        self, observation: Observation, beta_rad: float, slips_rad: tuple[float, ...]
+    ) -> tuple[State, tuple[Disc, ...]]:
         state = self._start(observation, beta_rad)
         flight_s = self.flight_s + CLOCK_GRAIN_S
-        discs = grow_for_flight(self.vehicle, state, observation.obstacles, beta_rad, slips_rad, flight_s)
-        deadline = tolerable_deadline(Method.BACKUP, self._dated, state, discs, self.settings.cap_s)
-        certificate = deadline.certificate
-        if certificate.single is None:
-            return None
-        return _Pair(deadline, certificate.single, certificate.single_until_s)
+        return state, grow_for_flight(self.vehicle, state, observation.obstacles, beta_rad, slips_rad, flight_s)
 
     def _start(self, observation: Observation, beta_rad: float) -> State:
         state = observation.state
@@ -229,16 +248,16 @@ class Guard:
         self,
         observation: Observation,
         asked: Proposal,
-        beta_rad: float,
-        speed_mps: float,
-        pair: _Pair,
+        pair: Pair,
+        slips_rad: tuple[float, ...],
         mode: Mode,
         shortfall_s: float,
     ) -> Decision:
-        control = Control(beta_rad, speed_mps)
+        control = Control(pair.beta_rad, min(max(asked.speed_mps, 0.0), self.vehicle.v_max_mps))
         backup = backup_control(self.vehicle, pair.manoeuvre, control)
-        intervened = beta_rad != asked.beta_rad
-        held_s = min(pair.hold_s, self.settings.state_max_age_s)
+        intervened = pair.beta_rad != asked.beta_rad
+        state, discs = self._grown(observation, pair.beta_rad, slips_rad)
+        deadline = tolerable_deadline(Method.BACKUP, self._dated, state, discs, self.settings.cap_s)
         decision = Decision(
             id=self._next_id(),
             stamp_s=observation.stamp_s,
@@ -246,17 +265,17 @@ class Guard:
             reason=Reason.PROPOSAL_FILTERED if intervened else Reason.PROPOSAL_CERTIFIED,
             control=control,
             apply_by_s=observation.stamp_s + self.flight_s,
-            hold_until_s=observation.stamp_s + held_s,
+            hold_until_s=observation.stamp_s + pair.hold_s,
             backup=backup,
             backup_manoeuvre=pair.manoeuvre,
-            deadline_s=pair.deadline.deadline_s,
-            barrier_deadline_s=self._barrier_deadline_s(observation, beta_rad),
-            limited_by=pair.deadline.limited_by,
+            deadline_s=deadline.deadline_s,
+            barrier_deadline_s=self._barrier_deadline_s(observation, pair.beta_rad),
+            limited_by=deadline.limited_by,
             intervened=intervened,
             proposed_beta_rad=asked.beta_rad,
             shortfall_s=shortfall_s,
         )
-        return self._remember(decision, (beta_rad,), (backup.beta_rad,))
+        return self._remember(decision, (pair.beta_rad,), (backup.beta_rad,))
 
     def _barrier_deadline_s(self, observation: Observation, beta_rad: float) -> float | None:
         if not self.settings.report_barrier or self.vehicle.barrier is None:
