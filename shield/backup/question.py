@@ -137,24 +137,48 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
                     return Cover(limit, [(sweep.manoeuvre, start, limit)], until, stop)
     turns = list(family.turns)
     at, cause = start, -1
+    closes = arc.period if start == 0.0 and question.along_m == 0.0 and not question.speeds else math.inf
     pieces: list[tuple[Manoeuvre, float, float]] = []
     while at < limit:
         best, reached, why = best_from(clear, at)
         if best < 0 and turns:
-            # Dearer to evaluate, so asked only where nothing else goes on.
+            # Dearer to evaluate, so asked only where nothing else goes on, and only up to where something else does.
+            enough = min([first for stretches in clear for first, _, _ in stretches if first > at], default=limit)
             for sweep in turns:
                 names.append(sweep.manoeuvre)
-                clear.append(_turn_from(question, family, arc, sweep, at, length))
+                clear.append(_turn_from(question, family, arc, sweep, at, min(enough, limit), length))
+                best, reached, why = best_from(clear, at)
+                if reached >= enough and len(question.bodies) > 1:
+                    break
             if len(question.bodies) == 1:
                 turns = []
-            best, reached, why = best_from(clear, at)
         if best < 0:
             break
         pieces.append((names[best], at, min(reached, limit)))
         at, cause = reached, why
+        if at >= closes:
+            # One whole turn of the arc is covered, and what covers it comes round again.
+            pieces = _repeated(pieces, arc.period, at, limit)
+            at = limit
     if at >= limit:
         return Cover(limit, pieces, until, stop)
     return Cover(at, pieces, until, _name_of(question, clear, arc, at, cause))
+
+
+def _repeated(
+    pieces: list[tuple[Manoeuvre, float, float]], period: float, at: float, limit: float
+) -> list[tuple[Manoeuvre, float, float]]:
+    """Return pieces of [0, limit]: those given, which cover [0, at] with at >= period, again and again."""
+    every = list(pieces)
+    turn = 1
+    while at < limit:
+        for manoeuvre, _, end in pieces:
+            last = min(end + turn * period, limit)
+            if last > at:
+                every.append((manoeuvre, at, last))
+                at = last
+        turn += 1
+    return every
 
 
 def _held_limit(question: Question, family: Family, arc: Arc, end: float, elapsed_s: float) -> tuple[float, int]:
@@ -234,14 +258,19 @@ def _blocked_by_obstacles(
     ]
 
 
-def _turn_from(question: Question, family: Family, arc: Arc, sweep: Sweep, at: float, length: float) -> list[Clear]:
-    """Return the clear stretches of a turn followed by a straight; with several obstacles only the one around `at`."""
+def _turn_from(
+    question: Question, family: Family, arc: Arc, sweep: Sweep, at: float, enough: float, length: float
+) -> list[Clear]:
+    """Return the clear stretches of a turn followed by a straight; with several obstacles from `at` to `enough`."""
     if len(question.bodies) == 1:
         return _clear_of(question, family, arc, sweep, length, 0.0)
     before, after = question.along_m, family.delay_m + question.along_m
     begin = max(0.0, at - before)
     x, y, radius = question.columns()
-    end, cause = turn_clear_until(question.beta_rad, family.l_r_m, sweep, (x, y, radius + sweep.pad_m), begin, length)
+    bodies = (x, y, radius + sweep.pad_m)
+    end, cause = turn_clear_until(
+        question.beta_rad, family.l_r_m, sweep, bodies, begin, min(enough + after, length), length
+    )
     return clear_stretches([(0.0, begin, cause), (end, length, cause)], length, before, after)
 
 

@@ -18,13 +18,17 @@ goes there with the best of a few angles from the middle and the ends of the ope
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shield.backup.family import Sweep
-from shield.backup.many import Array, conic_of_circle, conic_of_line, roots_of, seen_from
+from shield.backup.many import Array, Shape, seen_from, stretches_of
 from shield.events import Arc
 
 HOP_M = 1e-3
 """Hops shorter than this end the search [m]."""
+
+STRIDE_M = 1.0
+"""Length of the first hop asked for; it grows while hops succeed [m]."""
 
 FRACTIONS = np.array([0.03, 0.5, 0.97])
 """Where in an open range of turn angles the candidates lie."""
@@ -33,7 +37,13 @@ TWO_PI = 2.0 * math.pi
 
 
 def turn_clear_until(
-    beta_rad: float, l_r: float, sweep: Sweep, bodies: tuple[Array, Array, Array], start: float, length: float
+    beta_rad: float,
+    l_r: float,
+    sweep: Sweep,
+    bodies: tuple[Array, Array, Array],
+    start: float,
+    enough: float,
+    length: float,
 ) -> tuple[float, int]:
     """Return how far from `start` along the held arc the turn followed by a straight stays possible.
 
@@ -43,28 +53,30 @@ def turn_clear_until(
         sweep: The turn (side, radius, slip angle).
         bodies: x, y and dilated radius of each obstacle in the body frame at the start of the arc [m].
         start: Where on the arc to begin [m].
+        enough: Where something else takes over, so that no further hop is needed [m].
         length: Where to stop asking [m].
     Returns:
         The end of the clear stretch [m], `start` itself when it is not possible there; and the obstacle that ends it.
     """
     ox, oy, radius = bodies
-    at, cause = start, -1
+    at, cause, stride = start, -1, STRIDE_M
     whole = Arc(beta_rad, l_r, length)
-    while at < length:
+    while at < enough:
         x, y = seen_from(whole, np.float64(at), ox, oy)  # type: ignore[arg-type]
         angles = open_angles(l_r, sweep, x, y, radius)
         if angles.size == 0:
             break
-        ahead = Arc(beta_rad, l_r, length - at)
-        ends, causes = _clear_until(ahead, l_r, sweep, angles, x, y, radius)
-        best = int(np.argmax(ends))
-        hop = float(ends[best])
-        if ahead.length < length - at and hop >= ahead.length:
-            return length, -1
-        at, cause = at + hop, int(causes[best])
-        if hop < HOP_M:
+        stride = min(stride, enough - at)
+        hops, causes = _clear_until(Arc(beta_rad, l_r, stride), l_r, sweep, angles, x, y, radius)
+        best = int(hops.argmax())
+        hop = float(hops[best])
+        at += hop
+        cause = int(causes[best])
+        if hop < min(HOP_M, stride):
             break
-    return (at, cause) if at < length else (length, -1)
+        if hop >= stride:
+            stride *= 4.0
+    return (at, cause) if at < enough else (min(at, length), -1)
 
 
 def open_angles(l_r: float, sweep: Sweep, x: Array, y: Array, radius: Array) -> Array:
@@ -95,7 +107,7 @@ def open_angles(l_r: float, sweep: Sweep, x: Array, y: Array, radius: Array) -> 
             break
     if at < least:
         ranges.append((at, least))
-    widths = sorted(((last - first, first) for first, last in ranges if last > first), reverse=True)[:4]
+    widths = sorted(((last - first, first) for first, last in ranges if last > first), reverse=True)[:2]
     if not widths:
         return np.empty(0)
     table = np.array(widths)
@@ -104,42 +116,51 @@ def open_angles(l_r: float, sweep: Sweep, x: Array, y: Array, radius: Array) -> 
 
 def _clear_until(
     arc: Arc, l_r: float, sweep: Sweep, angles: Array, x: Array, y: Array, radius: Array
-) -> tuple[Array, Array]:
+) -> tuple[Array, NDArray[np.intp]]:
     """Return, per turn angle, how far along the arc the fixed curve stays clear of all, and which obstacle ends it."""
-    side, rho, slip, centre_y = sweep.side, sweep.rho_m, sweep.slip_rad, sweep.centre_y_m
-    count, n = angles.size, x.size
-    theta = angles[:, None]
-    # Where the straight begins, and its direction and normal in the body frame.
-    px = -l_r + rho * np.cos(theta + (slip - 0.5 * math.pi))
-    py = centre_y + side * rho * np.sin(theta + (slip - 0.5 * math.pi))
-    ux, uy = np.cos(theta), side * np.sin(theta)
-    offset = ux * py - uy * px
-    rings = [conic_of_circle(arc, -l_r, centre_y, c, x, y) for c in (rho + radius, np.maximum(rho - radius, 0.0))]
+    side, rho, centre_y = sweep.side, sweep.rho_m, sweep.centre_y_m
+    zero_angle = sweep.slip_rad - 0.5 * math.pi
+    # Where the straight begins and its direction, in the body frame.
+    px = -l_r + rho * np.cos(angles + zero_angle)
+    py = centre_y + side * rho * np.sin(angles + zero_angle)
+    ux, uy = np.cos(angles), side * np.sin(angles)
+
+    def slack(which: Array, ex: Array, ey: Array) -> Array:
+        """Distance from the curve of turn angle `which`, of its turn or of its straight."""
+        dx, dy = ex + l_r, ey - centre_y
+        turned = (np.arctan2(side * dy, dx) - zero_angle) % TWO_PI
+        on_turn = np.where(turned <= angles[which], np.abs(np.sqrt(dx * dx + dy * dy) - rho), math.inf)
+        ax, ay = ex - px[which], ey - py[which]
+        behind = np.minimum(ax * ux[which] + ay * uy[which], 0.0)
+        aside = ay * ux[which] - ax * uy[which]
+        near = np.minimum(on_turn * on_turn, behind * behind + aside * aside)
+        return np.sqrt(np.minimum(near, ex * ex + ey * ey))
+
+    length = arc.length
+    hops, causes = np.full(angles.size, length), np.full(angles.size, -1)
+    # Seen from the body an obstacle moves at |1 + kappa (...)| = |w| per metre all along, so most cannot get here.
+    pace = np.hypot(arc.cos_beta - arc.kappa * y, arc.sin_beta + arc.kappa * x)
+    every = np.arange(angles.size)[:, None]
+    which, index = np.nonzero(slack(every, x, y) < radius + length * pace + HOP_M)
+    if which.size == 0:
+        return hops, causes
+    ex, ey, dilated = x[index], y[index], radius[index]
+    offset = ux[which] * py[which] - uy[which] * px[which]
+    ends_x, ends_y = np.zeros((2, which.size)), np.zeros((2, which.size))
     # The start's own disc bounds the dilated turn too, although the held arc never enters it.
-    per_angle = [conic_of_circle(arc, 0.0, 0.0, radius, x, y), conic_of_circle(arc, px, py, radius, x, y)]
-    per_angle += [conic_of_line(arc, -uy, ux, offset + c, x, y) for c in (radius, -radius)]
-    a, b, c = (
-        np.stack([np.broadcast_to(part, (count, n)) for part in parts])
-        for parts in zip(*rings, *per_angle, strict=True)
+    ends_x[1], ends_y[1] = px[which], py[which]
+    rings = np.stack((rho + dilated, np.maximum(rho - dilated, 0.0)))
+    shape = Shape(
+        (
+            np.concatenate((np.full_like(rings, -l_r), ends_x)),
+            np.concatenate((np.full_like(rings, centre_y), ends_y)),
+            np.concatenate((rings, [dilated, dilated])),
+        ),
+        (-uy[which], ux[which], offset + np.stack((dilated, -dilated))),
+        lambda seen_x, seen_y: slack(which, seen_x, seen_y) < dilated,
     )
-    s = roots_of(arc, a, b, c)
-    edges = np.zeros((s.shape[0] + 2, count, n))
-    edges[1:-1] = s
-    edges[-1] = arc.length
-    edges.sort(axis=0)
-    ex, ey = seen_from(arc, 0.5 * (edges[:-1] + edges[1:]), x, y)
-    dx, dy = ex + l_r, ey - centre_y
-    square, radius2 = dx * dx + dy * dy, radius * radius
-    turned = (np.arctan2(side * dy, dx) - (slip - 0.5 * math.pi)) % TWO_PI
-    inner = np.where(rho > radius, (rho - radius) ** 2, -1.0)
-    on_turn = (turned <= theta) & (square > inner) & (square < (rho + radius) ** 2)
-    ax, ay = ex - px, ey - py
-    along, aside = ax * ux + ay * uy, ay * ux - ax * uy
-    behind = np.minimum(along, 0.0)
-    on_line = behind * behind + aside * aside < radius2
-    # A stretch of no length decides nothing.
-    at_start = ex * ex + ey * ey < radius2
-    blocked = (on_turn | on_line | at_start) & (edges[1:] > edges[:-1])
-    first = np.where(blocked, edges[:-1], arc.length).min(axis=0)
-    causes = first.argmin(axis=1)
-    return first[np.arange(count), causes], causes
+    begins, _, columns = stretches_of(arc, shape, ex, ey)
+    for begin, column in zip(begins.tolist(), columns.tolist(), strict=True):
+        if begin < hops[which[column]]:
+            hops[which[column]], causes[which[column]] = begin, index[column]
+    return hops, causes
