@@ -117,7 +117,8 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
     if not family.sweeps:
         return Cover(start, [], {}, f"bound:{family.missing}")
     end = min(end, TURNS_AT_MOST * 2.0 * math.pi * family.l_r_m / max(abs(math.sin(question.beta_rad)), 1e-300))
-    length = end + family.delay_m + question.along_m
+    # A grain longer, so that taking the same terms off again cannot end a hair before `end`.
+    length = end + family.delay_m + question.along_m + MARGIN_M
     arc = Arc(question.beta_rad, family.l_r_m, length)
     limit, limit_cause = _held_limit(question, family, arc, end, elapsed_s)
     stop = "" if limit >= end else f"obstacle:{limit_cause}"

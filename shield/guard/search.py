@@ -34,8 +34,8 @@ class Ladder:
 
 def nearest(
     asked_rad: float, rungs: Sequence[float], halvings: int, certify: Callable[[float], Answer | None]
-) -> tuple[float, Answer] | None:
-    """Return the certified angle [rad] nearest to `asked_rad` that the search finds, and its certificate.
+) -> Answer | None:
+    """Return the certificate of the angle nearest to `asked_rad` that the search finds.
 
     Args:
         asked_rad: The angle asked for, tried first [rad].
@@ -45,7 +45,7 @@ def nearest(
     """
     answer = certify(asked_rad)
     if answer is not None:
-        return asked_rad, answer
+        return answer
     failed = {1.0: asked_rad, -1.0: asked_rad}
     for beta in rungs:
         side = 1.0 if beta > asked_rad else -1.0
@@ -59,7 +59,7 @@ def nearest(
 
 def _closer(
     outside_rad: float, inside_rad: float, answer: Answer, halvings: int, certify: Callable[[float], Answer | None]
-) -> tuple[float, Answer]:
+) -> Answer:
     for _ in range(halvings):
         middle = 0.5 * (outside_rad + inside_rad)
         found = certify(middle)
@@ -67,4 +67,4 @@ def _closer(
             outside_rad = middle
         else:
             inside_rad, answer = middle, found
-    return inside_rad, answer
+    return answer
