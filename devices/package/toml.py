@@ -1,6 +1,5 @@
 """Write TOML: the tables, arrays of tables and plain values that package files and profiles are made of."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -51,20 +50,12 @@ def _value(value: Any) -> str:
     if isinstance(value, int):
         return str(int(value))
     if isinstance(value, float):
-        return _float(float(value))
+        return repr(float(value))  # inf, -inf and nan are TOML as they are
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
     raise TypeError(f"{value!r} is a {type(value).__name__}: TOML takes str, bool, int, float, list and mapping")
-
-
-def _float(value: float) -> str:
-    if math.isnan(value):
-        return "nan"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return repr(value)
 
 
 def _string(text: str) -> str:

@@ -29,7 +29,7 @@ from runtime.execute.request import Reply, Request, Status
 from runtime.execute.worker import Device, DeviceWorker
 
 _log = logging.getLogger(__name__)
-_TRIAL_EVERY = 16
+_TRIAL_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +282,7 @@ class Executor:
         _call(on_done, Reply(id=request.id, status=status, message=message))
 
     def _refusal(self, job: Job) -> str | None:
-        """Say why a job can't be met, or None. One hopeful refusal in 16 is tried all the same.
+        """Say why a job can't be met, or None. One hopeful refusal in 8 is tried all the same.
 
         Without the trial, p99 would stay what it was in a bad moment, since what is refused is never measured.
         """

@@ -7,7 +7,7 @@ it is the greatest. The writer computes it, so that readers on other threads rea
 import math
 from collections import deque
 
-WINDOW = 256
+WINDOW = 128
 _EXACT_UNTIL = 64
 _REFRESH = 8
 

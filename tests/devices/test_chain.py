@@ -1,6 +1,8 @@
 """Chains on real onnxruntime sessions: the same answer as the whole model, exits that cost only what they need."""
 
 import threading
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,15 @@ from onnx import helper
 from devices.backend import CancelToken
 from devices.backends.null import NullBackend
 from devices.backends.onnxruntime import OnnxRuntimeBackend
-from devices.chain import Chain, ExitAnswer
+from devices.chain import Chain, ChainResult, ExitAnswer
 from devices.clock import VirtualClock
 from devices.errors import BackendError, InputError, RunCancelledError, SegmentError
 from devices.package import Exit, Package, SegmentSource, load_package, write_package
 from devices.tensor import Array
 from tests.models import exit_segments, model, write_endless_package, write_exit_package
+from tests.threads import wait_until_computing
+
+OnExit = Callable[[ExitAnswer], bool]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,28 @@ def test_outputs_wrap_the_sessions_memory(package: Package) -> None:
     assert not made.flags.owndata
 
 
+def test_tensors_are_let_go_after_their_last_use(package: Package) -> None:
+    chain = Chain(package, NullBackend(TIMES, clock=VirtualClock()))
+    trunk = chain._loaded["trunk1"]
+    made: list[weakref.ref[Array]] = []
+
+    class Watched:
+        def run(self, inputs: Mapping[str, Array], cancel: CancelToken | None = None) -> dict[str, Array]:
+            values = trunk.run(inputs, cancel)
+            made.append(weakref.ref(values["f1"]))
+            return values
+
+    alive: list[bool] = []
+
+    def on_exit(_: ExitAnswer) -> bool:
+        alive.append(made[0]() is not None)
+        return False
+
+    chain._loaded["trunk1"] = Watched()
+    chain.run(images(), on_exit=on_exit)
+    assert alive == [True, False, False]
+
+
 def test_inputs_that_do_not_fit_are_refused(package: Package) -> None:
     with pytest.raises(InputError, match=r"shape \(1, 3, 16, 17\): must be \('N', 3, 16, 16\)"):
         Chain(package, OnnxRuntimeBackend()).run({"image": np.zeros((1, 3, 16, 17), np.float32)})
@@ -124,18 +151,27 @@ def test_a_run_in_the_middle_of_a_segment_ends_when_cancelled_and_the_session_li
     chain = Chain(write_endless_package(tmp_path / "endless"), OnnxRuntimeBackend())
     inputs = {"x": np.eye(64, dtype=np.float32)}
     for _ in range(2):
-        token = CancelToken()
-        stopper = threading.Thread(target=token.cancel)
+        token, answered, results = CancelToken(), threading.Event(), list[ChainResult]()
 
-        def on_exit(_: ExitAnswer, stopper: threading.Thread = stopper) -> bool:
-            stopper.start()  # from now on the loop runs, for years if nobody stops it
+        def on_exit(_: ExitAnswer, answered: threading.Event = answered) -> bool:
+            answered.set()
             return False
 
-        result = chain.run(inputs, cancel=token, on_exit=on_exit)
-        stopper.join()
+        def run(token: CancelToken = token, to: list[ChainResult] = results, on_exit: OnExit = on_exit) -> None:
+            to.append(chain.run(inputs, cancel=token, on_exit=on_exit))
+
+        runner = threading.Thread(target=run)
+        runner.start()
+        assert answered.wait(10.0)
+        assert runner.ident is not None
+        wait_until_computing(runner.ident)
+        token.cancel()
+        runner.join()  # would take years if the loop went on
+        (result,) = results
         assert result.cancelled
         assert result.exit is not None
         assert result.exit.exit_id == "quick"
+        assert [time.segment_id for time in result.segments] == ["entry", "head"]
         np.testing.assert_array_equal(result.exit.answer, inputs["x"])
 
 

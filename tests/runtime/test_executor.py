@@ -213,14 +213,14 @@ def test_a_deadline_in_the_past_is_exceeded_before_it_starts(bench: Bench) -> No
     assert reply.message == "the deadline had passed 1.500 ms before the request came"
 
 
-def test_one_hopeful_refusal_in_sixteen_is_tried(bench: Bench) -> None:
+def test_one_hopeful_refusal_in_eight_is_tried(bench: Bench) -> None:
     bench.executor.model("toy").latency.first[0].add(1.0)  # one bad moment
-    for request_id in range(32):
+    for request_id in range(16):
         bench.submit(request_id, 500.0 + request_id)
-    refused = bench.wait(30)
+    refused = bench.wait(14)
     assert {reply.status for reply in refused} == {Status.RESOURCE_EXHAUSTED}
-    assert len(refused) == 30
-    tried = bench.run(32)[30:]
+    assert len(refused) == 14
+    tried = bench.run(16)[14:]
     assert [reply.status for reply in tried] == [Status.OK, Status.OK]
 
 

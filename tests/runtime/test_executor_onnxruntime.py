@@ -19,6 +19,7 @@ from runtime.execute.executor import Executor, ExecutorSettings
 from runtime.execute.request import Ending, Reply, Request, Status
 from runtime.execute.worker import Device
 from tests.models import model, write_endless_package, write_exit_package
+from tests.threads import wait_until_computing
 
 S = 1_000_000_000
 EYE = {"x": np.eye(64, dtype=np.float32)}
@@ -79,17 +80,17 @@ def test_at_the_deadline_the_finished_exit_answers_and_the_device_is_free_again(
 
 
 def test_cancelling_stops_the_segment_in_the_middle(desk: Desk) -> None:
-    running = threading.Event()
+    running: SimpleQueue[int] = SimpleQueue()
     loaded = desk.executor.model("endless").chain._loaded["loop"]
 
     class Telling:
         def run(self, *arguments: Any) -> Any:
-            running.set()
+            running.put(threading.get_ident())
             return loaded.run(*arguments)
 
     desk.executor.model("endless").chain._loaded["loop"] = Telling()
     desk.submit(1, "endless", EYE)
-    assert running.wait(10.0)
+    wait_until_computing(running.get(timeout=10.0))
     assert desk.executor.cancel(1)
     assert (desk.reply().status, desk.executor.stats().in_flight) == (Status.CANCELLED, 0)
     desk.submit(2, "toy", IMAGE)
