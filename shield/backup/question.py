@@ -34,6 +34,9 @@ TURNS_AT_MOST = 64
 FEW = 4
 """Up to so many obstacles go through plain arithmetic; more go through numpy, an obstacle per column."""
 
+OVERLAP_M = 1e-3
+"""A turn followed by a straight is followed this far into what takes over [m], so that rounding leaves no gap."""
+
 BEYOND_RANGE, BEYOND_VIEW = -2, -3
 """What ends a stretch when it is not an obstacle."""
 
@@ -270,7 +273,7 @@ def _turn_from(
     x, y, radius = question.columns()
     bodies = (x, y, radius + sweep.pad_m)
     end, cause = turn_clear_until(
-        question.beta_rad, family.l_r_m, sweep, bodies, begin, min(enough + after, length), length
+        question.beta_rad, family.l_r_m, sweep, bodies, begin, min(enough + after + OVERLAP_M, length), length
     )
     return clear_stretches([(0.0, begin, cause), (end, length, cause)], length, before, after)
 
