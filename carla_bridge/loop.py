@@ -1,19 +1,21 @@
 """The closed loop in real time: a world, a vehicle's session with guard and daemon, one tick every 20 ms.
 
 The world's time is the wall clock: instant j of the world lies at start + j tick_s, and whatever delays this process,
-the world catches up with the controls that a vehicle would have applied at those instants, asked of the applier. A
-decision that arrives between two instants takes effect at the next one. So a late process makes no late control; a
-*late control* is an instant at which a moving vehicle had no control certified for that instant.
+the world catches up with the controls that a vehicle would have applied at those instants, asked of the applier;
+observations that would be a tick old already are not made. A decision that arrives between two instants takes effect at
+the next one. So a late process makes no late control; a *late control* is a tick in which a moving vehicle had, at some
+instant, no control certified for that instant.
 """
 
 import math
-import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import headway
 from carla_bridge.world import World
+from devices.clock import Clock, MonotonicClock
 from shield.state import Disc, State
 
 _STANDING_MPS = 0.05
@@ -56,6 +58,19 @@ class Record:
         return Counter(tick.source for tick in self.ticks)
 
 
+class VehicleSide(Protocol):
+    """What the loop needs of a `headway.Session`."""
+
+    applier: headway.Applier
+    decisions: deque[headway.Decision]
+    windows: deque[headway.Window]
+    refusals: deque[str]
+
+    def report(self, pose: headway.Pose, obstacles: Iterable[headway.Obstacle], frame: Any, stamp_s: float) -> None: ...
+
+    def listen(self, until_s: float, effect_s: float | None = None) -> None: ...
+
+
 class RealTimeLoop:
     """Drives one episode of a world through a session.
 
@@ -64,6 +79,7 @@ class RealTimeLoop:
         session: Connected to a guard and, where there is one, to a daemon.
         tick_s: Time between two observations [s]; a whole number of the world's steps.
         on_tick: Told of every tick.
+        clock: The clock that the session's stamps are on; monotonic unless given.
     Raises:
         ValueError: `tick_s` is no whole number of the world's steps.
     """
@@ -71,9 +87,10 @@ class RealTimeLoop:
     def __init__(
         self,
         world: World,
-        session: headway.Session,
+        session: VehicleSide,
         tick_s: float = 0.02,
         on_tick: Callable[[Tick], None] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._world = world
         self._session = session
@@ -82,12 +99,13 @@ class RealTimeLoop:
         if self._steps < 1 or not math.isclose(self._steps * world.tick_s, tick_s):
             raise ValueError(f"tick_s = {tick_s!r}: must be a whole number of the world's steps of {world.tick_s} s")
         self._on_tick = on_tick
+        self._clock = clock or MonotonicClock()
         self._record = Record()
         self._late_in_tick = False
 
     def run(self, duration_s: float) -> Record:
         """Drive for `duration_s` [s] or until the world's episode is over, and return the record."""
-        start_s = time.monotonic() + self._step_s
+        start_s = self._clock.now_s() + self._step_s
         step = 0
         while step * self._step_s < duration_s and not self._world.done:
             self._session.listen(start_s + step * self._step_s, effect_s=start_s + step * self._step_s)
@@ -98,12 +116,15 @@ class RealTimeLoop:
         return self._record
 
     def _catch_up(self, start_s: float, step: int) -> int:
-        """Move the world on by one step, and by all that are due; stop at the next observation."""
+        """Move the world on by one step, or by all but the last tick of those that this process is behind with."""
         while True:
             self._advance(start_s + step * self._step_s)
             step += 1
-            due = time.monotonic() >= start_s + (step + 1) * self._step_s
-            if step % self._steps == 0 or not due or self._world.done:
+            if step % self._steps == 0:
+                self._record.late_controls += self._late_in_tick
+                self._late_in_tick = False
+            behind_s = self._clock.now_s() - (start_s + step * self._step_s)
+            if behind_s < self._steps * self._step_s or self._world.done:
                 return step
 
     def _advance(self, time_s: float) -> None:
@@ -117,11 +138,9 @@ class RealTimeLoop:
 
     def _observe(self, stamp_s: float, time_s: float) -> None:
         state = self._world.state()
-        lateness_s = time.monotonic() - stamp_s
+        lateness_s = self._clock.now_s() - stamp_s
         obstacles = [_obstacle(disc) for disc in self._world.obstacles()]
         self._session.report(_pose(state), obstacles, self._world.frame(), stamp_s)
-        self._record.late_controls += self._late_in_tick
-        self._late_in_tick = False
         applied = self._session.applier.control_at(stamp_s)
         tick = Tick(
             time_s,
