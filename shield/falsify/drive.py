@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from shield.applier import Applier
-from shield.guard import Control, Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
+from shield.guard import Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
 from shield.state import Disc, State, wrap_angle
 from shield.vehicle import Vehicle
 
@@ -26,6 +26,9 @@ STEP_S = 0.005
 
 CONTACT_GRAIN_M = 1e-6
 """A disc entered by less than this is touched by rounding alone [m]."""
+
+HARD_MPS2 = 50.0
+"""How fast the speed changes where no bound is declared [m/s^2]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,8 @@ class Simulation:
         """Hand over every decision that is due; say whether one was taken."""
         due = [decision for due_s, decision in self._pending if due_s <= self.time_s]
         self._pending = [item for item in self._pending if item[0] > self.time_s]
-        return any([self.applier.accept(decision, self.time_s) for decision in due])
+        taken = [self.applier.accept(decision, self.time_s) for decision in due]
+        return any(taken)
 
     def _tick(self) -> None:
         if self.time_s < self._silent_until_s:
@@ -285,7 +289,7 @@ class Simulation:
             late_s = max(0.0, self.braking_s + time_s - vehicle.bounds.brake_build_s)
             self.braking_s += time_s
             return max(0.0, self.speed - slowing * min(time_s, late_s))
-        gain = 50.0 if vehicle.a_max_mps2 is None else vehicle.a_max_mps2
+        gain = HARD_MPS2 if vehicle.a_max_mps2 is None else vehicle.a_max_mps2
         if self.scenario.careful:
             wanted = self.control.speed_mps
         else:
@@ -293,7 +297,9 @@ class Simulation:
             if self.rng.random() < 0.02:
                 self._gain = self.rng.choice((1.0, 1.0, 0.0, 0.1, self.rng.random()))
             wanted = self._gain * vehicle.v_max_mps
-        return min(vehicle.v_max_mps, max(0.0, self.speed + min(max(wanted - self.speed, -8.0 * time_s), gain * time_s)))
+        return min(
+            vehicle.v_max_mps, max(0.0, self.speed + min(max(wanted - self.speed, -8.0 * time_s), gain * time_s))
+        )
 
     def _move_obstacles(self, time_s: float) -> None:
         for index, disc in enumerate(self.discs):
