@@ -9,6 +9,8 @@ BridgeError
 class BridgeError(Exception):
     """Base of every error a world raises on its own account."""
 
+    exit_code = 78  # of a command that ends with it
+
 
 class ScenarioError(BridgeError):
     """A scenario cannot be used; the message names the key, its value and what would be right."""

@@ -15,6 +15,8 @@ A wrong argument (negative time, unknown option) is a plain ``ValueError``.
 class DeviceError(Exception):
     """Base of every error the devices room raises on its own account."""
 
+    exit_code = 78  # of a command that ends with it
+
 
 class PackageError(DeviceError):
     """A model package cannot be used; the message names the file, the value and what would be right."""

@@ -13,6 +13,8 @@ A wrong argument (not finite, negative size) is a plain ``ValueError``.
 class OffloadError(Exception):
     """Base of every error the offload tier raises on its own account."""
 
+    exit_code = 69  # of a command that ends with it
+
 
 class WireError(OffloadError):
     """A message cannot be used; the text names what was wrong, the value and what would be right.

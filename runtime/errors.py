@@ -3,7 +3,8 @@
 RunError
 ├── ConfigurationError   a file, flag or environment variable cannot be used      (exit code 78)
 ├── UnavailableError     something that must answer does not, or is taken already (exit code 69)
-└── MessageError         a message on a local socket is damaged; answered, never fatal
+├── MessageError         a message on a local socket is damaged; answered, never fatal
+└── ExecutorError        see runtime/execute/errors.py
 """
 
 

@@ -12,6 +12,8 @@ A wrong argument (not finite, negative radius) is a plain ``ValueError``.
 class ShieldError(Exception):
     """Base of every error the shield raises on its own account."""
 
+    exit_code = 78  # of a command that ends with it
+
 
 class VehicleFileError(ShieldError):
     """A vehicle file cannot be used; the message names the key, its value and what would be right."""

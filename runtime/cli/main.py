@@ -1,7 +1,8 @@
 """The `headway` command.
 
 Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage, 69 something needed does not answer, 78 the
-configuration cannot be used. Logs and errors go to stderr, results to stdout.
+configuration cannot be used; the base error of each room says which one its errors end with (`exit_code`).
+Logs and errors go to stderr, results to stdout.
 """
 
 import sys
@@ -10,8 +11,6 @@ from importlib import import_module
 from typing import Any
 
 import typer
-
-from runtime.errors import RunError
 
 COMMANDS = {
     "demo": "carla_bridge.demo.command",
@@ -26,23 +25,18 @@ COMMANDS = {
 }
 """Every command, and the module whose function of that name it is; only the one that is asked for is imported."""
 
-_EXIT_UNAVAILABLE = 69
-_EXIT_CONFIGURATION = 78
-
 
 def main() -> None:
     """Run the command line of this process."""
     wanted = [word for word in sys.argv[1:] if word in COMMANDS][:1] or list(COMMANDS)
     try:
         _application(wanted)(prog_name="headway")
-    except RunError as error:
-        _leave(error, error.exit_code)
     except Exception as error:
-        codes = _exit_codes()
-        for kind, code in codes.items():
-            if isinstance(error, kind):
-                _leave(error, code)
-        raise
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        typer.echo(f"headway: {error}", err=True)
+        raise SystemExit(code) from None
 
 
 def _application(wanted: list[str]) -> Callable[..., Any]:
@@ -62,23 +56,6 @@ def _application(wanted: list[str]) -> Callable[..., Any]:
 
 def _root() -> None:
     """An inference runtime for edge devices that knows how long it may wait."""
-
-
-def _exit_codes() -> dict[type[Exception], int]:
-    from devices.errors import DeviceError
-    from offload.errors import OffloadError
-    from shield.errors import ShieldError
-
-    return {
-        ShieldError: _EXIT_CONFIGURATION,
-        DeviceError: _EXIT_CONFIGURATION,
-        OffloadError: _EXIT_UNAVAILABLE,
-    }
-
-
-def _leave(error: Exception, code: int) -> None:
-    typer.echo(f"headway: {error}", err=True)
-    raise SystemExit(code)
 
 
 if __name__ == "__main__":

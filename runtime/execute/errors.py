@@ -7,8 +7,10 @@ ExecutorError
 What is wrong with one request is no exception but a reply with a status, see request.py.
 """
 
+from runtime.errors import RunError
 
-class ExecutorError(Exception):
+
+class ExecutorError(RunError):
     """Base of every error the executor raises on its own account."""
 
 

@@ -82,7 +82,7 @@ class Daemon:
             self._poller.register(self._router, zmq.POLLIN)
             self._mailbox = Mailbox()
             stack.callback(self._mailbox.close)
-            self._poller.register(self._mailbox, zmq.POLLIN)
+            self._poller.register(self._mailbox.fileno(), zmq.POLLIN)
             self._guard = GuardLink(context, self._poller, self._vehicle, self._guard_command(), self._on_report)
             stack.callback(self._guard.close)
             self._guard.open()
@@ -103,7 +103,7 @@ class Daemon:
         stack.callback(offloading.close)
         self._client = offloading.client
         if self._client is not None:
-            self._poller.register(self._client, zmq.POLLIN)
+            self._poller.register(self._client.fileno(), zmq.POLLIN)
         aims = ControllerSettings(self._vehicle.l_r_m, self._vehicle.beta_max_rad)
         return Pilot(self._packages[0], self._executor, self._mailbox, aims, offloading, self._propose)
 
@@ -127,7 +127,7 @@ class Daemon:
             ready = dict(self._poller.poll(_POLL_MS))
             self._guard.receive()
             self._mailbox.drain()
-            if self._client is not None and self._client in ready:
+            if self._client is not None and self._client.fileno() in ready:
                 self._pilot.take_outcomes()
             if self._router in ready:
                 self._receive_all()
