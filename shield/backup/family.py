@@ -121,7 +121,7 @@ class FamilyOf:
         self._flight_turn = flight * abs(math.sin(other) - math.sin(beta_rad)) / self._l
         self.delay_m = vehicle.v_max_mps * bounds.switch_time_s
         speed_varies = vehicle.deceleration_mps2 is not None and reach.start_mps < reach.v_max_mps
-        self.grows = self._error > 0.0 or self._flight_turn > 0.0 or speed_varies
+        self.grows = self._error > 0.0 or bounds.odometry_drift > 0.0 or self._flight_turn > 0.0 or speed_varies
 
     @property
     def refused(self) -> str:

@@ -6,8 +6,8 @@ While the vehicle brakes from a place on the held arc, it passes the path point 
 
 after the start, at most t_b + U/d, and an obstacle of top speed w has grown by w times that. The path is cut into pieces,
 each with the growth of its far end; a piece is an arc or a segment dilated by a constant, hence closed form. Pieces that
-come up blocked are cut again, down to 1/512 of the braking time, so that what remains too long on the safe side is w
-times that fraction of the braking time.
+come up blocked are cut again, up to `levels` times into `CUTS`, so that an answer errs, on the safe side, by no more than
+the braking time over CUTS^levels.
 """
 
 import math
@@ -22,8 +22,8 @@ from shield.events import Arc
 CUTS = 8
 """Pieces a blocked piece is cut into."""
 
-LEVELS = 3
-"""How many times pieces are cut."""
+FINEST = 4
+"""How many times pieces are cut at most."""
 
 
 def blocked_moving(
@@ -34,6 +34,7 @@ def blocked_moving(
     bodies: tuple[Array, Array, Array],
     speeds: Array,
     braking: tuple[float, float],
+    levels: int,
 ) -> list[Blocked]:
     """Return (start [m], end [m], obstacle) wherever `sweep`, started there, would touch an obstacle before rest.
 
@@ -45,6 +46,7 @@ def blocked_moving(
         bodies: x, y and radius of each obstacle in the body frame [m]; pads and growth until the start are in it.
         speeds: Top speed of each obstacle [m/s].
         braking: (deceleration [m/s^2], greatest speed at the start [m/s]).
+        levels: How many times blocked pieces are cut again.
     """
     x, y, radius = bodies
     deceleration, speed = braking
@@ -52,13 +54,13 @@ def blocked_moving(
     build_s = max(0.0, sweep.length_m - 0.5 * speed * rest_s) / speed if speed > 0.0 else 0.0
     column = np.arange(x.shape[0])
     first, last = np.zeros(column.shape), np.ones(column.shape)
-    for level in range(LEVELS + 1):
+    for level in range(levels + 1):
         # first and last are shares of the braking time; the way driven by then is their square.
         begin = 0.5 * deceleration * (first * rest_s) ** 2
         end = np.where(last >= 1.0, sweep.length_m, 0.5 * deceleration * (last * rest_s) ** 2)
         grown = radius[column] + speeds[column] * (build_s + last * rest_s)
         starts, ends, hit = _stretches(beta_rad, l_r, length, sweep, begin, end, (x[column], y[column], grown))
-        if level == LEVELS or hit.size == 0:
+        if level == levels or hit.size == 0:
             return list(zip(starts.tolist(), ends.tolist(), column[hit].tolist(), strict=True))
         again = np.unique(hit)
         step = (last[again] - first[again]) / CUTS

@@ -7,10 +7,12 @@ S whose own family covers the arc up to S, and going on from there with the fami
 grow with the time, not the place, since a slow vehicle can be anywhere short of s_max(T) at T; the search is over T.
 """
 
+import math
 from collections.abc import Sequence
 
 from shield.arc import Reach
 from shield.backup.family import FamilyOf
+from shield.backup.moving import CUTS, FINEST
 from shield.backup.question import Cover, Question, bodies_of, cover_from
 from shield.deadline import Certificate, Deadline, Interval
 from shield.manoeuvre import Manoeuvre
@@ -21,7 +23,9 @@ SEARCH_M = 1e-3
 """The search over the distance driven stops when it knows it to this [m]; what it returns is certified in full."""
 
 SEARCH_S = 2e-4
-"""The search over the time, with moving obstacles, stops when it knows it to this [s] or to 1 in 500."""
+"""The search over the time, with moving obstacles, stops when it knows it to this [s] or to `SEARCH_SHARE` of it."""
+
+SEARCH_SHARE = 2e-3
 
 
 def backup_deadline(
@@ -57,20 +61,32 @@ def _cover_moving(question: Question, reach: Reach, cap_s: float) -> Cover:
     def cover_until(time_s: float) -> Cover:
         return cover_from(question, 0.0, reach.distance_m(time_s), time_s + switch_s)
 
-    high = cap_s + bounds.sensing_age_s
-    cover = cover_until(high)
-    if not cover.limit:
-        return cover
-    low, limit = min(high, reach.time_s(cover.end_m)), cover.limit
-    # Whatever a later time covers, an earlier one covers too: less growth, shorter braking.
-    while high - low > max(SEARCH_S, 0.002 * low):
-        middle = 0.5 * (low + high)
-        cover = cover_until(middle)
-        if cover.limit:
-            high, limit = middle, cover.limit
-            low = max(low, min(middle, reach.time_s(cover.end_m)))
-        else:
-            low = middle
+    longest = high = cap_s + bounds.sensing_age_s
+    low, limit = 0.0, ""
+    # First with the braking path in coarse pieces, which can only be too short, by no more than their own time.
+    for question.levels in range(1, FINEST + 1):
+        piece_s = reach.v_max_mps / (question.vehicle.deceleration_mps2 or math.inf) / CUTS**question.levels
+        high = longest if question.levels == 1 else min(longest, low + 2.0 * CUTS * piece_s)
+        cover = cover_until(high)
+        if not cover.limit:
+            low = high
+            if high == longest:
+                return cover
+            continue
+        limit = cover.limit
+        low = max(low, min(high, reach.time_s(cover.end_m)))
+        exact = max(SEARCH_S, SEARCH_SHARE * low)
+        # Whatever a later time covers, an earlier one covers too: less growth, shorter braking.
+        while high - low > max(exact, piece_s):
+            middle = 0.5 * (low + high)
+            cover = cover_until(middle)
+            if cover.limit:
+                high, limit = middle, cover.limit
+                low = max(low, min(middle, reach.time_s(cover.end_m)))
+            else:
+                low = middle
+        if piece_s <= exact:
+            break
     cover = cover_until(low)
     return Cover(cover.end_m, cover.pieces, cover.until_m, cover.limit or limit)
 

@@ -53,9 +53,10 @@ class Question:
         beta_rad: Slip angle held [rad].
         bodies: Obstacles in the body frame.
         family_of: The manoeuvres as a function of the distance driven.
-        along_m: Error of the place along the arc, e [m].
+        along_m: Error of the place along the arc at its start, e [m]; odometry drift adds to it on the way.
         cap_m: Distance beyond which nothing is asked [m].
         speeds: Top speeds of the obstacles [m/s]; empty when none moves.
+        levels: How finely the braking path is cut where obstacles move.
     """
 
     vehicle: Vehicle
@@ -65,6 +66,7 @@ class Question:
     along_m: float
     cap_m: float
     speeds: list[float] = field(default_factory=list)
+    levels: int = 0
     _table: Array | None = None
 
     def columns(self) -> Array:
@@ -121,7 +123,8 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
         return Cover(start, [], {}, f"bound:{family.missing}")
     end = min(end, TURNS_AT_MOST * 2.0 * math.pi * family.l_r_m / max(abs(math.sin(question.beta_rad)), 1e-300))
     # A grain longer, so that taking the same terms off again cannot end a hair before `end`.
-    length = end + family.delay_m + question.along_m + MARGIN_M
+    along = question.along_m + question.vehicle.bounds.odometry_drift * end
+    length = end + family.delay_m + along + MARGIN_M
     arc = Arc(question.beta_rad, family.l_r_m, length)
     limit, limit_cause = _held_limit(question, family, arc, end, elapsed_s)
     stop = "" if limit >= end else f"obstacle:{limit_cause}"
@@ -131,7 +134,7 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
     until: dict[Manoeuvre, float] = {}
     names: list[Manoeuvre] = []
     for sweep in family.sweeps:
-        stretches = _clear_of(question, family, arc, sweep, length, elapsed_s)
+        stretches = _clear_of(question, family, arc, sweep, along, length, elapsed_s)
         clear.append(stretches)
         names.append(sweep.manoeuvre)
         for first, last, _ in stretches:
@@ -141,7 +144,7 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
                     return Cover(limit, [(sweep.manoeuvre, start, limit)], until, stop)
     turns = list(family.turns)
     at, cause = start, -1
-    closes = arc.period if start == 0.0 and question.along_m == 0.0 and not question.speeds else math.inf
+    closes = arc.period if start == 0.0 and along == 0.0 and not question.speeds else math.inf
     pieces: list[tuple[Manoeuvre, float, float]] = []
     while at < limit:
         best, reached, why = best_from(clear, at)
@@ -150,7 +153,7 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
             enough = min([first for stretches in clear for first, _, _ in stretches if first > at], default=limit)
             for sweep in turns:
                 names.append(sweep.manoeuvre)
-                clear.append(_turn_from(question, family, arc, sweep, at, min(enough, limit), length))
+                clear.append(_turn_from(question, family, arc, sweep, along, at, min(enough, limit), length))
                 best, reached, why = best_from(clear, at)
                 if reached >= enough and len(question.bodies) > 1:
                     break
@@ -207,7 +210,7 @@ def _grown(question: Question, radius: Array, elapsed_s: float) -> Array:
 
 
 def _clear_of(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, length: float, elapsed_s: float
+    question: Question, family: Family, arc: Arc, sweep: Sweep, along: float, length: float, elapsed_s: float
 ) -> list[Clear]:
     """Return the shrunk clear stretches of one manoeuvre."""
     taken = _blocked_by_obstacles(question, family, arc, sweep, length, elapsed_s)
@@ -221,7 +224,7 @@ def _clear_of(
         # The arc closes on itself: the same stretches come round with every turn.
         turns = math.ceil(length / arc.length)
         taken = [(a + k * arc.length, b + k * arc.length, why) for k in range(turns) for a, b, why in taken]
-    return clear_stretches(taken, length, question.along_m, family.delay_m + question.along_m)
+    return clear_stretches(taken, length, along, family.delay_m + along)
 
 
 def _blocked_by_obstacles(
@@ -242,6 +245,7 @@ def _blocked_by_obstacles(
             (x, y, radius),
             np.array(question.speeds),
             (deceleration, family.speed_mps),
+            question.levels,
         )
     if sweep.kind is Kind.HELD:
         longer = Arc(question.beta_rad, l_r, length + sweep.length_m)
@@ -263,12 +267,12 @@ def _blocked_by_obstacles(
 
 
 def _turn_from(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, at: float, enough: float, length: float
+    question: Question, family: Family, arc: Arc, sweep: Sweep, along: float, at: float, enough: float, length: float
 ) -> list[Clear]:
     """Return the clear stretches of a turn followed by a straight; with several obstacles from `at` to `enough`."""
     if len(question.bodies) == 1:
-        return _clear_of(question, family, arc, sweep, length, 0.0)
-    before, after = question.along_m, family.delay_m + question.along_m
+        return _clear_of(question, family, arc, sweep, along, length, 0.0)
+    before, after = along, family.delay_m + along
     begin = max(0.0, at - before)
     x, y, radius = question.columns()
     bodies = (x, y, radius + sweep.pad_m)

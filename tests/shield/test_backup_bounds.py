@@ -1,0 +1,265 @@
+"""Every declared bound: enlarging it never lengthens a deadline, and a vehicle that errs that much is still safe."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shield.deadline import Deadline, Method, tolerable_deadline
+from shield.manoeuvre import Manoeuvre, backup_slip_rad, braking_slip_rad, grip_slip_rad
+from shield.state import Disc, State
+from shield.vehicle import Bounds, Vehicle, load_vehicle
+
+CAR = Vehicle(1.6, 0.8, 12.0, radius_m=0.5, a_max_mps2=4.0, deceleration_mps2=6.0)
+EPSILON_M = 2e-2
+"""What a search that ends within a millimetre can differ by after several of its steps."""
+
+GROWING: dict[str, list[float]] = {
+    "position_m": [0.1, 0.5],
+    "heading_rad": [0.02, 0.1],
+    "steering_rad": [0.005, 0.02],
+    "steering_bias_rad": [0.005, 0.02],
+    "speed_mps": [0.5, 3.0],
+    "obstacle_speed_mps": [0.5, 2.0],
+    "odometry_drift": [0.05, 0.5],
+    "sensing_age_s": [0.05, 0.2],
+    "actuation_delay_s": [0.05, 0.2],
+    "tick_s": [0.02, 0.1],
+    "jitter_s": [0.02, 0.1],
+    "fail_safe_s": [0.02, 0.1],
+    "brake_build_s": [0.1, 0.4],
+    "sensing_range_m": [60.0, 30.0],
+    "field_of_view_rad": [4.0, 2.0],
+    "slip_rate_radps": [4.0, 0.8],
+}
+
+shares = st.floats(-1.0, 1.0)
+speeds = st.one_of(st.none(), st.floats(0.0, 12.0))
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> list[Disc]:
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        radius = draw(st.floats(0.3, 4.0))
+        distance, bearing = radius + draw(st.floats(1.0, 40.0)), draw(st.floats(-1.0, 1.0))
+        found.append(Disc(distance * math.cos(bearing), distance * math.sin(bearing), radius))
+    return found
+
+
+def backup(vehicle: Vehicle, state: State, obstacles: list[Disc], cap_s: float = 4.0, **more: Any) -> Deadline:
+    return tolerable_deadline(Method.BACKUP, vehicle, state, obstacles, cap_s, **more)
+
+
+def bounded(vehicle: Vehicle, **bounds: float) -> Vehicle:
+    return replace(vehicle, bounds=Bounds(**bounds))
+
+
+@pytest.mark.parametrize("name", GROWING)
+@given(share=shares, speed=speeds, obstacles=scenes(), brakes=st.booleans())
+def test_enlarging_a_bound_never_lengthens(
+    name: str, share: float, speed: float | None, obstacles: list[Disc], brakes: bool
+) -> None:
+    vehicle = CAR if brakes else replace(CAR, deceleration_mps2=None)
+    state = State(0.0, 0.0, 0.0, share * 0.8, speed)
+    last = backup(vehicle, state, obstacles).deadline_s
+    for value in GROWING[name]:
+        answer = backup(bounded(vehicle, **{name: value}), state, obstacles).deadline_s
+        assert answer <= last + EPSILON_M / 4.0
+        last = answer
+
+
+@given(share=shares, obstacles=scenes())
+def test_less_grip_never_lengthens_against_one_disc_ahead(share: float, obstacles: list[Disc]) -> None:
+    """With the disc outside the wider circle, which holds for whatever lies ahead, less grip reaches less."""
+    state = State(0.0, 0.0, 0.0, share * 0.01)
+    ahead = [Disc(abs(obstacles[0].x_m) + 8.0, 0.0, obstacles[0].radius_m)]
+    car = replace(CAR, deceleration_mps2=None)
+    last = backup(car, state, ahead).deadline_s
+    for grip in (60.0, 20.0, 5.0):
+        answer = backup(bounded(car, lateral_accel_mps2=grip), state, ahead).deadline_s
+        assert answer <= last + EPSILON_M / 12.0
+        last = answer
+
+
+def test_a_held_slip_angle_beyond_the_grip_is_refused() -> None:
+    car = bounded(CAR, lateral_accel_mps2=7.0)
+    assert grip_slip_rad(car) == pytest.approx(math.asin(1.6 * 7.0 / 144.0))
+    answer = backup(car, State(0.0, 0.0, 0.0, 0.2), [Disc(60.0, 0.0, 1.0)])
+    assert (answer.deadline_s, answer.limited_by) == (0.0, "bound:lateral_accel_mps2")
+
+
+def test_braking_on_an_arc_stays_within_the_grip() -> None:
+    car = bounded(CAR, lateral_accel_mps2=7.0)
+    slip = braking_slip_rad(car)
+    assert math.hypot(6.0, 144.0 * math.sin(slip) / 1.6) == pytest.approx(7.0)
+    assert backup_slip_rad(car, Manoeuvre.BRAKE_LEFT, 0.0) == slip
+    assert backup_slip_rad(car, Manoeuvre.RIGHT, 0.0) == -grip_slip_rad(car)
+    assert backup_slip_rad(car, Manoeuvre.BRAKE, 0.05) == 0.05
+    assert braking_slip_rad(bounded(CAR, lateral_accel_mps2=5.0)) == 0.0
+
+
+def test_an_error_of_the_steering_without_brakes_leaves_nothing() -> None:
+    car = bounded(replace(CAR, deceleration_mps2=None), steering_rad=0.001)
+    answer = backup(car, State(0.0, 0.0, 0.0), [Disc(60.0, 0.0, 1.0)])
+    assert (answer.deadline_s, answer.limited_by) == (0.0, "bound:deceleration_mps2")
+
+
+def test_a_constant_bias_leaves_the_circle_but_not_the_straight() -> None:
+    car = bounded(replace(CAR, deceleration_mps2=None), steering_bias_rad=0.001)
+    answer = backup(car, State(0.0, 0.0, 0.0), [Disc(60.0, 0.0, 1.0)])
+    assert answer.deadline_s > 1.0
+    assert {interval.manoeuvre for interval in answer.certificate.intervals} <= {Manoeuvre.LEFT, Manoeuvre.RIGHT}
+
+
+def test_the_sensing_range_ends_the_deadline_of_an_empty_road() -> None:
+    car = bounded(CAR, sensing_range_m=50.0)
+    answer = backup(car, State(0.0, 0.0, 0.0), [], 10.0)
+    assert answer.limited_by == "bound:sensing_range_m"
+    # To stop within the range less the vehicle's radius, or to have turned away inside it.
+    assert 50.0 - 0.5 - 12.0 - 1.0 < answer.distance_m < 50.0 - 0.5
+
+
+def test_a_narrow_field_of_view_asks_for_brakes() -> None:
+    ahead = bounded(CAR, field_of_view_rad=1.0)
+    assert backup(ahead, State(0.0, 0.0, 0.0), []).limited_by == "cap"
+    coasting = replace(ahead, deceleration_mps2=None)
+    answer = backup(coasting, State(0.0, 0.0, 0.0), [])
+    assert (answer.deadline_s, answer.limited_by) == (0.0, "bound:field_of_view_rad")
+
+
+def test_passenger_car_has_every_bound_and_still_drives() -> None:
+    car = load_vehicle("passenger_car")
+    answer = backup(car, State(0.0, 0.0, 0.0, 0.0, 8.0), [Disc(60.0, 0.0, 1.0)])
+    assert answer.deadline_s > 0.5
+    assert answer.manoeuvre is not None
+    assert answer.manoeuvre.braking
+
+
+@given(share=shares, in_flight=shares, obstacles=scenes())
+def test_a_new_control_under_delay_lasts_no_longer(share: float, in_flight: float, obstacles: list[Disc]) -> None:
+    car = bounded(CAR, actuation_delay_s=0.05)
+    state = State(0.0, 0.0, 0.0, share * 0.8)
+    base = backup(car, state, obstacles)
+    new = backup(car, state, obstacles, beta_in_flight_rad=in_flight * 0.8)
+    assert new.deadline_s <= base.deadline_s + EPSILON_M / 12.0
+    same = backup(car, state, obstacles, beta_in_flight_rad=state.beta_rad)
+    assert same.distance_m == pytest.approx(base.distance_m, abs=EPSILON_M)
+
+
+Slip = Callable[[float], float]
+
+
+def errant_path(car: Vehicle, slip: Slip, length: float, step: float = 0.02) -> np.ndarray:
+    """Return x, y along a path driven from the origin, by plain stepping; slip is a function of the way driven."""
+    count = max(2, math.ceil(length / step))
+    h = length / count
+    betas = np.array([slip((i + 0.5) * h) for i in range(count)])
+    turns = np.sin(betas) / car.l_r_m * h
+    heading = np.concatenate(([0.0], np.cumsum(turns)))[:-1] + 0.5 * turns + betas
+    return np.stack((np.cumsum(h * np.cos(heading)), np.cumsum(h * np.sin(heading))), axis=1)
+
+
+def at_least_clear(car: Vehicle, path: np.ndarray, obstacles: list[Disc]) -> float:
+    spots = np.array([(disc.x_m, disc.y_m, disc.radius_m + car.radius_m) for disc in obstacles])
+    return float((np.hypot(path[:, :1] - spots[:, 0], path[:, 1:] - spots[:, 1]) - spots[:, 2]).min())
+
+
+def manoeuvre_at(answer: Deadline, s: float) -> Manoeuvre:
+    return next(item.manoeuvre for item in answer.certificate.intervals if item.start_m <= s <= item.end_m)
+
+
+@given(share=shares, obstacles=scenes(), seed=st.integers(0, 2**31), part=st.floats(0.0, 1.0))
+def test_steering_that_errs_in_time_hits_nothing(share: float, obstacles: list[Disc], seed: int, part: float) -> None:
+    error = 0.01
+    car = bounded(CAR, steering_rad=error)
+    beta = share * 0.3
+    answer = backup(car, State(0.0, 0.0, 0.0, beta), obstacles)
+    if not answer.certificate.intervals:
+        return
+    s = part * answer.distance_m
+    steered = backup_slip_rad(car, manoeuvre_at(answer, s), beta)
+    rng = np.random.default_rng(seed)
+    flips = np.cumsum(rng.exponential(6.0, 40))
+    sign = 1.0 if seed % 2 else -1.0
+
+    def slip(way: float) -> float:
+        return (beta if way < s else steered) + sign * error * (-1.0) ** int(np.searchsorted(flips, way))
+
+    braking = 144.0 / 12.0
+    assert at_least_clear(car, errant_path(car, slip, s + braking), obstacles) > -1e-3
+
+
+@given(share=shares, obstacles=scenes(), part=st.floats(0.0, 1.0), sign=st.sampled_from([1.0, -1.0]))
+def test_a_biased_full_lock_circle_hits_nothing(share: float, obstacles: list[Disc], part: float, sign: float) -> None:
+    bias = 0.005
+    car = bounded(replace(CAR, deceleration_mps2=None), steering_bias_rad=bias)
+    beta = share * 0.3
+    answer = backup(car, State(0.0, 0.0, 0.0, beta), obstacles)
+    if not answer.certificate.intervals:
+        return
+    s = part * answer.distance_m
+    steered = backup_slip_rad(car, manoeuvre_at(answer, s), beta)
+    path = errant_path(car, lambda way: (beta if way < s else steered) + sign * bias, s + 60.0)
+    assert at_least_clear(car, path, obstacles) > -1e-3
+
+
+@given(
+    share=shares,
+    obstacles=scenes(),
+    part=st.floats(0.0, 1.0),
+    pace=st.floats(0.05, 1.0),
+    late=st.floats(0.0, 1.0),
+    brakes=st.booleans(),
+)
+def test_a_slow_late_steering_ramp_hits_nothing(
+    share: float, obstacles: list[Disc], part: float, pace: float, late: float, brakes: bool
+) -> None:
+    """The slip angle ramps at the declared rate, at any speed, from anywhere within the switch time."""
+    rate, delay = 1.5, 0.1
+    car = bounded(
+        CAR if brakes else replace(CAR, deceleration_mps2=None), slip_rate_radps=rate, actuation_delay_s=delay
+    )
+    beta = share * 0.5
+    answer = backup(car, State(0.0, 0.0, 0.0, beta), obstacles)
+    if not answer.certificate.intervals:
+        return
+    due = part * answer.distance_m
+    manoeuvre = manoeuvre_at(answer, due)
+    steered = backup_slip_rad(car, manoeuvre, beta)
+    speed = pace * car.v_max_mps
+    s = due + late * delay * speed
+
+    def slip(way: float) -> float:
+        turned = rate * max(0.0, way - s) / speed
+        return beta + math.copysign(min(abs(steered - beta), turned), steered - beta)
+
+    length = s + (speed * speed / 12.0 if manoeuvre.braking else 60.0)
+    assert at_least_clear(car, errant_path(car, slip, length), obstacles) > -1e-3
+
+
+@given(share=shares, in_flight=shares, obstacles=scenes(), part=st.floats(0.0, 1.0), pace=st.floats(0.0, 1.0))
+def test_a_control_that_arrives_late_hits_nothing(
+    share: float, in_flight: float, obstacles: list[Disc], part: float, pace: float
+) -> None:
+    delay = 0.1
+    car = bounded(CAR, actuation_delay_s=delay)
+    beta, before = share * 0.3, in_flight * 0.3
+    answer = backup(car, State(0.0, 0.0, 0.0, beta), obstacles, beta_in_flight_rad=before)
+    if not answer.certificate.intervals:
+        return
+    s, late = part * answer.distance_m, pace * delay * car.v_max_mps
+    manoeuvre = manoeuvre_at(answer, s)
+    steered = backup_slip_rad(car, manoeuvre, beta)
+
+    def slip(way: float) -> float:
+        return before if way < late else beta if way < max(s, late) else steered
+
+    length = s + (144.0 / 12.0 if manoeuvre.braking else 60.0)
+    if manoeuvre.constant:
+        assert at_least_clear(car, errant_path(car, slip, length), obstacles) > -1e-3
