@@ -177,11 +177,11 @@ def _unite(left: Intervals, right: Intervals) -> Intervals:
 
 
 def _inside(vehicle: Vehicle, polar: Polar) -> bool:
-    """Whether h >= 0 in every state the declared errors allow."""
+    """Whether the branch of h through xi is >= 0 in every state the declared errors allow."""
     barrier, pad = barrier_of(vehicle), vehicle.bounds.position_m
     if 2.0 * pad >= polar.r_m:
         return False
-    xi = min(math.pi, abs(polar.xi_rad) + vehicle.bounds.heading_rad + math.asin(pad / polar.r_m))
+    xi = min(2.0 * math.pi, abs(polar.xi_rad) + vehicle.bounds.heading_rad + math.asin(pad / polar.r_m))
     value = (barrier.sigma * math.cos(0.5 * xi) + 1.0 - barrier.sigma) / barrier.r_bar_m
     return value - 1.0 / (polar.r_m - pad) >= VALUE_MARGIN
 

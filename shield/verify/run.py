@@ -1,0 +1,197 @@
+"""Verification of a vehicle: every claim, on every core, resumable, written down as a certificate."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import flint
+import numpy as np
+
+from shield.backup.question import MARGIN_M, MARGIN_RELATIVE
+from shield.certificate import Claim, VehicleCertificate, declared_bounds, identify, vehicle_table
+from shield.errors import CertificateError
+from shield.hold import DISTANCE_MARGIN_M, VALUE_MARGIN
+from shield.vehicle import Vehicle
+from shield.verify.cells import PRECISION_BITS
+from shield.verify.claims import SLOPE_MARGIN
+from shield.verify.deadlines import unsupported
+from shield.verify.units import CLAIMS, DEADLINES, Outcome, Settings, domain, run_unit, unit_names
+
+METHOD = {
+    "admissible": "bisection of (xi, 1/(r - e_p)): one slip angle a cell has dh/ds + K h above the margin in all of it",
+    "inclusion": "bisection of xi: r_min lies above the edge of the backup set",
+    "rounding": "bisection of (r, s): first-order bounds of every operation stay below a tenth of the margins",
+    "deadlines": "grid of cells (r, xi, beta): at the centre and at seeded states of each, the barrier and the backup "
+    "deadline of one static disc, at any speed up to v_max, proved along the whole held arc, manoeuvre by manoeuvre",
+}
+
+Progress = Callable[[int, int], None]
+"""Called with (units done, units in all)."""
+
+
+def verify(
+    vehicle: Vehicle,
+    settings: Settings | None = None,
+    *,
+    progress_file: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> VehicleCertificate:
+    """Verify a vehicle and return its certificate, whatever the claims came to.
+
+    Args:
+        settings: How finely to look.
+        progress_file: Where finished units are kept, so that an interrupted run is picked up; removed at the end.
+        workers: Processes; None is one a core.
+        progress: Called after every unit.
+    """
+    chosen = settings or Settings()
+    units = unit_names(vehicle, chosen)
+    done = {} if progress_file is None else _picked_up(progress_file, vehicle, chosen)
+    todo = [unit for unit in units if unit not in done]
+    for outcome in run_units(vehicle, chosen, todo, workers):
+        done[outcome.unit] = outcome
+        if progress_file is not None:
+            with progress_file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(asdict(outcome)) + "\n")
+        if progress is not None:
+            progress(len(done), len(units))
+    certificate = assemble(vehicle, chosen, [done[unit] for unit in units])
+    if progress_file is not None:
+        progress_file.unlink(missing_ok=True)
+    return certificate
+
+
+def run_units(
+    vehicle: Vehicle, settings: Settings, units: Sequence[str], workers: int | None = None
+) -> Iterator[Outcome]:
+    """Yield the outcome of every unit as it is done; processes end when the caller stops asking."""
+    count = min(workers or os.cpu_count() or 1, max(1, len(units)))
+    if count == 1:
+        for unit in units:
+            yield run_unit(vehicle, settings, unit)
+        return
+    waiting = deque(units)
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: set[Future[Outcome]] = set()
+        try:
+            while waiting or running:
+                while waiting and len(running) < 4 * count:
+                    running.add(pool.submit(run_unit, vehicle, settings, waiting.popleft()))
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def assemble(vehicle: Vehicle, settings: Settings, outcomes: Sequence[Outcome]) -> VehicleCertificate:
+    """Write the outcomes down as a certificate."""
+    ranges = domain(vehicle, settings)
+    parts: dict[str, Any] = {
+        "vehicle": vehicle_table(vehicle),
+        "bounds": declared_bounds(vehicle),
+        "domain": {
+            **{name: list(side) for name, side in zip(("r_m", "xi_rad", "beta_rad"), ranges, strict=True)},
+            "obstacles": "one static disc, its radius and the vehicle's together the smallest r_m of the domain",
+            **{name: list(value) if name == "cells" else value for name, value in asdict(settings).items()},
+        },
+        "method": METHOD,
+        "margins": {
+            "barrier_value_1pm": VALUE_MARGIN,
+            "barrier_distance_m": DISTANCE_MARGIN_M,
+            "backup_radius_m": MARGIN_M,
+            "backup_radius_relative": MARGIN_RELATIVE,
+            "admissible_slope_1pm2": SLOPE_MARGIN,
+        },
+        "versions": versions(),
+        "sources": sources(),
+    }
+    found = {name: _claim(vehicle, name, outcomes) for name in (*CLAIMS, DEADLINES)}
+    # Through JSON and back, so that a certificate is the same object written, read or just made.
+    plain = json.loads(json.dumps({**parts, "claims": {name: asdict(claim) for name, claim in found.items()}}))
+    claims = {name: Claim(**claim) for name, claim in plain.pop("claims").items()}
+    unnamed = VehicleCertificate(id="", claims=claims, **plain)
+    return VehicleCertificate(id=identify(unnamed.content()), claims=claims, **plain)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    try:
+        own = version("headway")
+    except PackageNotFoundError:
+        own = "not installed"
+    return {
+        "headway": own,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "python-flint": flint.__version__,
+        "flint": flint.__FLINT_VERSION__,
+        "precision_bits": str(PRECISION_BITS),
+    }
+
+
+def sources() -> dict[str, str]:
+    """Return the SHA-256 of every source file of the shield."""
+    root = files("shield")
+    found: dict[str, str] = {}
+    folders = [("", root)]
+    while folders:
+        prefix, folder = folders.pop()
+        for item in folder.iterdir():
+            if item.name.endswith(".py"):
+                found[prefix + item.name] = hashlib.sha256(item.read_bytes()).hexdigest()
+            elif item.is_dir() and not item.name.startswith("__"):
+                folders.append((f"{prefix}{item.name}/", item))
+    return dict(sorted(found.items()))
+
+
+def _claim(vehicle: Vehicle, name: str, outcomes: Sequence[Outcome]) -> Claim:
+    own = [outcome for outcome in outcomes if outcome.claim == name]
+    if not own:
+        left_out = ", ".join(unsupported(vehicle))
+        note = f"the vehicle declares {left_out}" if name == DEADLINES else "the vehicle has no [barrier]"
+        return Claim("not covered", 0, note=note)
+    failed = [outcome for outcome in own if outcome.result != "proved"]
+    cells, states = sum(outcome.cells for outcome in own), sum(outcome.states for outcome in own)
+    if failed:
+        return Claim(failed[0].result, cells, states, failed[0].counter_example)
+    return Claim("proved", cells, states)
+
+
+def _picked_up(progress_file: Path, vehicle: Vehicle, settings: Settings) -> dict[str, Outcome]:
+    """Return what an interrupted run of the same question left behind, and leave a file that can be appended to."""
+    header = json.dumps(
+        {
+            "vehicle": vehicle.fingerprint(),
+            "settings": asdict(settings),
+            "versions": versions(),
+            "sources": sources(),
+        },
+        sort_keys=True,
+    )
+    lines = progress_file.read_text(encoding="utf-8").splitlines() if progress_file.is_file() else []
+    found: dict[str, Outcome] = {}
+    if lines and lines[0] == header:
+        for line in lines[1:]:
+            try:
+                outcome = Outcome(**json.loads(line))
+            except (ValueError, TypeError):
+                break  # the line the interrupt cut off
+            found[outcome.unit] = outcome
+    kept = [header, *(json.dumps(asdict(outcome)) for outcome in found.values())]
+    try:
+        progress_file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    except OSError as error:
+        raise CertificateError(f"cannot keep progress in {progress_file}: {error.strerror}") from error
+    return found

@@ -1,0 +1,153 @@
+"""The pieces of a verification: one unit for each claim about the barrier, one for each column of the grid of states.
+
+A unit's outcome depends on the vehicle and the settings alone, so that units can run in any order, on any core, be
+picked up after an interrupt and be checked again one by one.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from flint import ctx
+
+from shield.deadline import Method, tolerable_deadline
+from shield.state import Disc, State
+from shield.vehicle import Vehicle
+from shield.verify import claims
+from shield.verify.cells import PRECISION_BITS, Cell, prove, split
+from shield.verify.deadlines import reference_radius_m, sound, unsupported
+
+LEAST_WIDTH = 2.0**-20
+"""Share of a box's side below which an undecided cell of a claim is given up."""
+
+CLAIMS = {
+    "admissible": (claims.admissible_box, claims.admissible),
+    "inclusion": (claims.inclusion_box, claims.inclusion),
+    "rounding": (claims.rounding_box, claims.rounding),
+}
+
+DEADLINES = "deadlines"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How finely to look.
+
+    Args:
+        cells: Grid cells in r (geometric), xi and beta.
+        states: Seeded states a cell, besides its centre.
+        farthest_m: Largest distance of the grid [m].
+        cap_s: Cap of the deadlines asked for [s].
+        seed: Of the states.
+    """
+
+    cells: tuple[int, int, int] = (24, 36, 20)
+    states: int = 2
+    farthest_m: float = 60.0
+    cap_s: float = 4.0
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one unit.
+
+    Args:
+        unit: Its name: that of a claim, or "deadlines/<column>".
+        result: "proved", "refuted" or "undecided".
+        cells, states: How many were looked at.
+        counter_example: Cell or state that the proof failed with, or None.
+    """
+
+    unit: str
+    result: str
+    cells: int
+    states: int = 0
+    counter_example: Any = None
+
+    @property
+    def claim(self) -> str:
+        """Name of the claim the unit belongs to."""
+        return self.unit.split("/")[0]
+
+
+def unit_names(vehicle: Vehicle, settings: Settings) -> list[str]:
+    """Return the units of a verification, in the order of the certificate."""
+    names = list(CLAIMS) if vehicle.barrier is not None else ["rounding"]
+    if not unsupported(vehicle):
+        columns = settings.cells[0] * settings.cells[1]
+        names += [f"{DEADLINES}/{column}" for column in range(columns)]
+    return names
+
+
+def run_unit(vehicle: Vehicle, settings: Settings, unit: str) -> Outcome:
+    """Carry out one unit.
+
+    Raises:
+        ValueError: there is no such unit.
+    """
+    ctx.prec = PRECISION_BITS
+    if unit not in unit_names(vehicle, settings):
+        raise ValueError(f"unit {unit!r}: vehicle {vehicle.name!r} has no such unit with these settings")
+    if unit in CLAIMS:
+        box, decide = CLAIMS[unit]
+        proof = prove(box(vehicle), partial(decide, vehicle), LEAST_WIDTH)
+        result = "proved" if proof.proved else "refuted" if proof.refuted else "undecided"
+        return Outcome(unit, result, proof.cells, counter_example=_plain(proof.counter_example))
+    return _run_column(vehicle, settings, unit, int(unit.split("/")[1]))
+
+
+def _run_column(vehicle: Vehicle, settings: Settings, unit: str, column: int) -> Outcome:
+    states = 0
+    cells = column_cells(vehicle, settings, column)
+    for cell in cells:
+        for r_m, xi_rad, beta_rad in states_of(cell, settings, column):
+            for method in methods(vehicle):
+                states += 1
+                if not _sound_at(vehicle, settings, method, r_m, xi_rad, beta_rad):
+                    example = {"method": str(method), "r_m": r_m, "xi_rad": xi_rad, "beta_rad": beta_rad}
+                    return Outcome(unit, "undecided", len(cells), states, example)
+    return Outcome(unit, "proved", len(cells), states)
+
+
+def _sound_at(vehicle: Vehicle, settings: Settings, method: Method, r_m: float, xi_rad: float, beta_rad: float) -> bool:
+    state = State(r_m * math.cos(xi_rad), r_m * math.sin(xi_rad), 0.0, beta_rad)
+    disc = Disc(0.0, 0.0, reference_radius_m(vehicle) - vehicle.radius_m)
+    found = tolerable_deadline(method, vehicle, state, [disc], settings.cap_s)
+    return sound(vehicle, method, (state.x_m, state.y_m), beta_rad, found)
+
+
+def methods(vehicle: Vehicle) -> tuple[Method, ...]:
+    """Return the deadlines that are proved for a vehicle."""
+    return (Method.BACKUP,) if vehicle.barrier is None else (Method.BARRIER, Method.BACKUP)
+
+
+def domain(vehicle: Vehicle, settings: Settings) -> Cell:
+    """Return the ranges of r [m], xi and beta [rad] that the grid covers."""
+    beta = vehicle.beta_max_rad
+    return (reference_radius_m(vehicle), settings.farthest_m), (-math.pi, math.pi), (-beta, beta)
+
+
+def column_cells(vehicle: Vehicle, settings: Settings, column: int) -> list[Cell]:
+    """Return the cells of one column: a step of r, a step of xi, every beta."""
+    (near, far), xi, beta = domain(vehicle, settings)
+    i, j = divmod(column, settings.cells[1])
+    ratio = far / near
+    count = settings.cells[0]
+    ring = (near * ratio ** (i / count), far if i + 1 == count else near * ratio ** ((i + 1) / count))
+    sector = split((xi,), (settings.cells[1],))[j][0]
+    return split((ring, sector, beta), (1, 1, settings.cells[2]))
+
+
+def states_of(cell: Cell, settings: Settings, column: int) -> list[tuple[float, float, float]]:
+    """Return the states (r, xi, beta) looked at in a cell: its centre and `settings.states` seeded ones."""
+    rng = random.Random(f"{settings.seed} {column} {cell[2][0]!r}")
+    centre = [0.5 * (low + high) for low, high in cell]
+    drawn = [[rng.uniform(low, high) for low, high in cell] for _ in range(settings.states)]
+    return [(r, xi, beta) for r, xi, beta in [centre, *drawn]]
+
+
+def _plain(cell: Cell | None) -> list[list[float]] | None:
+    return None if cell is None else [list(side) for side in cell]
