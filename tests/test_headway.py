@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def decision(number: int = 1, stamp_s: float = 0.0, **changes: object) -> headwa
 def test_it_parses_on_python_3_9() -> None:
     source = Path(headway.__file__).read_text()
     ast.parse(source, feature_version=(3, 9))
+
+
+def test_it_stands_on_numpy_pyzmq_and_msgpack_alone() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(Path(headway.__file__).read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"msgpack", "numpy", "zmq"}
 
 
 def test_before_the_first_decision_only_standing_is_certified() -> None:
