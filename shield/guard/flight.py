@@ -116,11 +116,17 @@ def grow_for_flight(
         bend = max(bend, 2.0 * math.sin(0.5 * difference) * math.cos(closest) / vehicle.l_r_m)
     if turn == 0.0:
         return tuple(obstacles)
+    reach = Reach.of(vehicle, state.speed_mps)
+    way = reach.distance_m(flight_s)
+    heading = bend * way
+    shift = way * 2.0 * math.sin(0.5 * min(math.pi, turn + 0.5 * heading))
     if bounds.slip_rate_radps is not None:
-        flight_s += turn / bounds.slip_rate_radps
-    way = Reach.of(vehicle, state.speed_mps).distance_m(flight_s)
-    shift = way * 2.0 * math.sin(0.5 * min(math.pi, turn + 0.5 * bend * way))
-    swing = 2.0 * math.sin(0.5 * min(math.pi, bend * way))
+        # The new angle is reached on a ramp; its difference falls to zero, so that half of the way there counts.
+        ramp = reach.distance_m(flight_s + turn / bounds.slip_rate_radps) - way
+        heading += 0.5 * ramp * turn / vehicle.l_r_m
+        shift += ramp * (0.5 * turn + heading)
+        way += ramp
+    swing = 2.0 * math.sin(0.5 * min(math.pi, heading))
     return tuple(
         Disc(
             disc.x_m,
