@@ -26,7 +26,7 @@ from runtime.execute.job import Job, OnDone
 from runtime.execute.latency import ModelLatency
 from runtime.execute.model import ServedModel
 from runtime.execute.request import Reply, Request, Status
-from runtime.execute.worker import Device, DeviceWorker
+from runtime.execute.worker import MAX_NESTED, Device, DeviceWorker
 
 _log = logging.getLogger(__name__)
 _TRIAL_EVERY = 8
@@ -234,21 +234,21 @@ class Executor:
         Raises:
             ClosedError: The executor was closed.
         """
-        replies: list[Reply] = []
         if self._closed:
             raise ClosedError(f"cannot run request {request.id!r}: the executor was closed")
-        model = self._models.get(request.model)
-        if not model or self._draining:
-            return None
-        job = self._admit(request, replies.append)
-        if job is None:
-            return replies[0]
-        worker = self._workers[job.model.device]
-        quick = job.model.latency.complete_p99_s(job.first_exit) <= self.settings.inline_limit_s
-        if not quick or len(worker.queue) or not worker.gate.acquire(blocking=False):
-            return None
         try:
-            worker.run(job)
+            model = self.model(request.model, request.version)
+        except ModelNotFoundError:
+            return None
+        worker = self._workers[model.device]
+        slow = model.latency.complete_p99_s() > self.settings.inline_limit_s
+        if slow or self._draining or len(worker.queue) or not worker.gate.acquire(blocking=False):
+            return None
+        replies: list[Reply] = []
+        try:
+            job = self._admit(request, replies.append)
+            if job is not None:
+                worker.run(job, MAX_NESTED)  # lets nothing pass: the caller has other things to do
         finally:
             worker.gate.release()
         return replies[0]

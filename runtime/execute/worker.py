@@ -20,7 +20,7 @@ from runtime.execute.queue import EdfQueue
 from runtime.execute.request import Status
 
 _log = logging.getLogger(__name__)
-_MAX_NESTED = 8
+MAX_NESTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class DeviceWorker:
             del job  # its tensors must not live until the next request
 
     def run(self, job: Job, depth: int = 0) -> None:
-        """Run a job to its end; the caller holds the gate."""
+        """Run a job to its end; the caller holds the gate. `depth` counts the jobs that it interrupts."""
         if not job.open or self._refused(job):
             return
         job.start()
@@ -114,7 +114,7 @@ class DeviceWorker:
         return False
 
     def _let_pass(self, job: Job, depth: int) -> None:
-        if not len(self.queue) or depth >= _MAX_NESTED:
+        if not len(self.queue) or depth >= MAX_NESTED:
             return
         began_ns = self._clock.now_ns()
         while (urgent := self.queue.pop_before(job.key)) is not None:
