@@ -5,8 +5,8 @@ In arc length s, from the pose (x, y, psi) and with curvature kappa = sin(beta)/
     p(s) = p(0) + s sinc(kappa s/2) (cos(psi + beta + kappa s/2), sin(psi + beta + kappa s/2)),  sinc(z) = sin(z)/z,
     psi(s) = psi + kappa s.
 
-How much arc can be driven in a time follows from the speed and acceleration bounds alone (`Reach`). Every function takes
-floats or numpy arrays that broadcast, so that states and obstacles are vectorised alike.
+How much arc can be driven in a time follows from the speed and acceleration bounds alone (`Reach`). Every function
+takes floats or numpy arrays that broadcast, so that states and obstacles are vectorised alike.
 
 Obstacle-relative polar form: r is the distance from the obstacle's centre to the vehicle and xi the heading relative to
 the bearing away from the obstacle, so that the obstacle's centre lies at -r (cos xi, sin xi) in the body frame.

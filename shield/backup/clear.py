@@ -1,8 +1,8 @@
 """Where along the held arc a manoeuvre would touch an obstacle: closed form, one obstacle at a time.
 
-The places where a manoeuvre's status can change are the obstacle's entries into the curve dilated by R, which is bounded
-by circles and lines (`shield.events`); between two of them one midpoint decides. Every function returns the blocked
-stretches of [0, arc.length] as (start, end) in metres.
+The places where a manoeuvre's status can change are the obstacle's entries into the curve dilated by R, which is
+bounded by circles and lines (`shield.events`); between two of them one midpoint decides. Every function returns the
+blocked stretches of [0, arc.length] as (start, end) in metres.
 """
 
 import math

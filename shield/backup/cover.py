@@ -1,9 +1,9 @@
 """From blocked stretches to a certificate: complement, shrink, unite, first gap.
 
-A manoeuvre that is due at s may take effect anywhere in [s, s + delta], and the place is known to within e, so its clear
-stretch [a, b] counts as [a + e, b - delta - e]. This shrinking comes before the union over manoeuvres: what is clear for
-one manoeuvre at s and for another at s + delta is clear for neither in between, and taking delta off the union's end
-afterwards has been seen too long by up to 39 m.
+A manoeuvre that is due at s may take effect anywhere in [s, s + delta], and the place is known to within e, so its
+clear stretch [a, b] counts as [a + e, b - delta - e]. This shrinking comes before the union over manoeuvres: what is
+clear for one manoeuvre at s and for another at s + delta is clear for neither in between, and taking delta off the
+union's end afterwards has been seen too long by up to 39 m.
 """
 
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ def _append(stretches: list[Clear], start: float, end: float, cause: Cause, befo
 
 
 def best_from(clear: list[list[Clear]], at: float) -> tuple[int, float, Cause]:
-    """Return the manoeuvre whose clear stretch around `at` goes farthest, its end and what ends it; -1 when none does."""
+    """Return the manoeuvre whose clear stretch around `at` goes farthest, its end and what ends it; -1 for none."""
     best, end, cause = -1, at, -1
     for index, stretches in enumerate(clear):
         for first, last, why in stretches:

@@ -4,8 +4,8 @@ A manoeuvre is a fixed curve in the body frame of its start, dilated by the obst
 what makes the vehicle leave the nominal curve:
 
     steering error e that varies     e x + e x^2/(2 l) after x metres; only manoeuvres that end at rest count
-    constant steering bias e         the same on the held arc; a circle's pad grows by 2 l (cot(b - e) - cot b) on top of
-                                     what the held arc turned and moved it; a straight is never bounded
+    constant steering bias e         the same on the held arc; a circle's pad grows by 2 l (cot(b - e) - cot b) on
+                                     top of what the held arc turned and moved it; a straight is never bounded
     slip rate w                      a circle's centre moves by at most D = v (1 - cos(b - g beta_0))/(w sin b); a
                                      straight starts with its heading uncertain by v (1 - cos beta_0)/(w l)
     commands in flight               S1 (2 sin(|b1 - b2|/2) + |k1 - k2| x)

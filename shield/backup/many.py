@@ -77,15 +77,15 @@ def first_hits(arc: Arc, ox: Array, oy: Array, radius: Array) -> Array:
 
 
 def blocked_many(arc: Arc, l_r: float, sweep: Sweep, ox: Array, oy: Array, radius: Array) -> list[Blocked]:
-    """Return (start [m], end [m], obstacle) wherever `sweep`, started there, would touch a disc; pads are in `radius`."""
+    """Return (start [m], end [m], obstacle) wherever `sweep`, started there, would touch a disc of `radius`."""
     if sweep.kind is Kind.CIRCLE:
         shape = circle_shape(l_r, sweep, radius)
     elif sweep.kind is Kind.LINE:
         shape = line_shape(sweep.wedge_rad, radius)
     elif sweep.kind is Kind.ARC:
-        shape = arc_shape(l_r, sweep, np.float64(sweep.start_rad), np.float64(sweep.end_rad), radius)
+        shape = arc_shape(l_r, sweep, np.array(sweep.start_rad), np.array(sweep.end_rad), radius)
     else:
-        shape = segment_shape(np.float64(0.0), np.float64(sweep.length_m), radius)
+        shape = segment_shape(np.array(0.0), np.array(sweep.length_m), radius)
     start, end, column = stretches_of(arc, shape, ox, oy)
     return list(zip(start.tolist(), end.tolist(), column.tolist(), strict=True))
 
@@ -95,7 +95,7 @@ Test = Callable[[Array, Array], Mask]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A dilated curve per column: the circles (f_x, f_y, c) and lines (n_x, n_y, c) that bound it, and who is inside."""
+    """A dilated curve per column: the circles (fx, fy, c) and lines (nx, ny, c) that bound it, and who is inside."""
 
     circles: tuple[Array | float, Array | float, Array] | None
     lines: tuple[Array | float, Array | float, Array] | None

@@ -4,20 +4,23 @@ While the vehicle brakes from a place on the held arc, it passes the path point 
 
     t_b + sqrt(2 q/d)        (t_b the brake build-up; a slower vehicle stops before it gets there)
 
-after the start, at most t_b + U/d, and an obstacle of top speed w has grown by w times that. The path is cut into pieces,
-each with the growth of its far end; a piece is an arc or a segment dilated by a constant, hence closed form. Pieces that
-come up blocked are cut again, up to `levels` times into `CUTS`, so that an answer errs, on the safe side, by no more than
-the braking time over CUTS^levels.
+after the start, at most t_b + U/d, and an obstacle of top speed w has grown by w times that. The path is cut into
+pieces, each with the growth of its far end; a piece is an arc or a segment dilated by a constant, hence closed form.
+Pieces that come up blocked are cut again, up to `levels` times into `CUTS`, so that an answer errs, on the safe side,
+by no more than the braking time over CUTS^levels.
 """
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shield.backup.cover import Blocked
 from shield.backup.family import Kind, Sweep
 from shield.backup.many import Array, Shape, arc_shape, segment_shape, stretches_of
 from shield.events import Arc
+
+Index = NDArray[np.intp]
 
 CUTS = 8
 """Pieces a blocked piece is cut into."""
@@ -80,7 +83,7 @@ def _stretches(
     begin: Array,
     end: Array,
     bodies: tuple[Array, Array, Array],
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Index]:
     """Return the blocked stretches of one piece of the path per column."""
     x, y, radius = bodies
     if sweep.kind is Kind.HELD:
@@ -105,7 +108,7 @@ def _point(radius: Array) -> Shape:
     return Shape((0.0, 0.0, radius[None, :]), None, lambda x, y: x * x + y * y < square)
 
 
-def _repeated(arc: Arc, length: float, starts: Array, ends: Array, column: Array) -> tuple[Array, Array, Array]:
+def _repeated(arc: Arc, length: float, starts: Array, ends: Array, column: Index) -> tuple[Array, Array, Index]:
     """Return the stretches of every turn of an arc that closes on itself before `length`."""
     if arc.length >= length or starts.size == 0:
         return starts, ends, column

@@ -2,9 +2,10 @@
 
 The largest T such that for every s in [0, s_max(T)] the held arc has hit nothing and some manoeuvre of the declared
 family, started there, clears every obstacle. With static obstacles the events along the arc are closed form
-(`shield.backup.clear`). What grows with the distance driven (pads, braking lengths) is handled by searching the distance
-S whose own family covers the arc up to S, and going on from there with the family of a longer one. Obstacles that move
-grow with the time, not the place, since a slow vehicle can be anywhere short of s_max(T) at T; the search is over T.
+(`shield.backup.clear`). What grows with the distance driven (pads, braking lengths) is handled by searching the
+distance S whose own family covers the arc up to S, and going on from there with the family of a longer one. Obstacles
+that move grow with the time, not the place, since a slow vehicle can be anywhere short of s_max(T) at T; the search
+is over T.
 """
 
 import math

@@ -1,7 +1,7 @@
 """One state's question with every fixed bound in its numbers, and how far one family of manoeuvres covers the arc.
 
-Rounding: every obstacle is taken larger by `MARGIN_M` and `MARGIN_RELATIVE` of its distance, far more than the arithmetic
-can be wrong, so that a deadline is always rounded towards safety.
+Rounding: every obstacle is taken larger by `MARGIN_M` and `MARGIN_RELATIVE` of its distance, far more than the
+arithmetic can be wrong, so that a deadline is always rounded towards safety.
 """
 
 import math
@@ -66,7 +66,7 @@ class Question:
     along_m: float
     cap_m: float
     speeds: list[float] = field(default_factory=list)
-    levels: int = 0
+    levels: int = 3
     _table: Array | None = None
 
     def columns(self) -> Array:

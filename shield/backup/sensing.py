@@ -2,9 +2,9 @@
 
 Beyond the declared sensing range or outside the field of view, obstacles may stand that nobody listed, so a manoeuvre
 counts there only if it closes a loop or stops inside. The region belongs to the start of the held arc. The range is
-measured from the centre of gravity, and the vehicle's disc and the manoeuvre's pad stay inside it. The cone of view has
-its tip so far behind that the vehicle's own disc, pad included, touches its edges: what is beside the vehicle at the start
-is taken as seen, and the centre of gravity may not leave the cone from where it stands.
+measured from the centre of gravity, and the vehicle's disc and the manoeuvre's pad stay inside it. The cone of view
+has its tip so far behind that the vehicle's own disc, pad included, touches its edges: what is beside the vehicle at
+the start is taken as seen, and the centre of gravity may not leave the cone from where it stands.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Turn at full lock until the straight line ahead is clear of several obstacles: certified hops along the held arc.
 
-At one place the manoeuvre exists when some turn angle theta has the turn so far and the straight line from there clear of
-every obstacle. With D, gamma the polar coordinates of an obstacle about the turn centre (-l, rho_r), mirrored for a turn
-to the right, the turn meets it at
+At one place the manoeuvre exists when some turn angle theta has the turn so far and the straight line from there
+clear of every obstacle. With D, gamma the polar coordinates of an obstacle about the turn centre (-l, rho_r),
+mirrored for a turn to the right, the turn meets it at
 
     hit = (gamma - b + pi/2 - acos((rho^2 + D^2 - R^2)/(2 D rho))) mod 2 pi,     never if |D - rho| >= R,
 
@@ -62,7 +62,7 @@ def turn_clear_until(
     at, cause, stride = start, -1, STRIDE_M
     whole = Arc(beta_rad, l_r, length)
     while at < enough:
-        x, y = seen_from(whole, np.float64(at), ox, oy)  # type: ignore[arg-type]
+        x, y = seen_from(whole, np.array(at), ox, oy)
         angles = open_angles(l_r, sweep, x, y, radius)
         if angles.size == 0:
             break
@@ -125,7 +125,7 @@ def _clear_until(
     py = centre_y + side * rho * np.sin(angles + zero_angle)
     ux, uy = np.cos(angles), side * np.sin(angles)
 
-    def slack(which: Array, ex: Array, ey: Array) -> Array:
+    def slack(which: NDArray[np.intp], ex: Array, ey: Array) -> Array:
         """Distance from the curve of turn angle `which`, of its turn or of its straight."""
         dx, dy = ex + l_r, ey - centre_y
         turned = (np.arctan2(side * dy, dx) - zero_angle) % TWO_PI
@@ -134,7 +134,8 @@ def _clear_until(
         behind = np.minimum(ax * ux[which] + ay * uy[which], 0.0)
         aside = ay * ux[which] - ax * uy[which]
         near = np.minimum(on_turn * on_turn, behind * behind + aside * aside)
-        return np.sqrt(np.minimum(near, ex * ex + ey * ey))
+        nearest: Array = np.sqrt(np.minimum(near, ex * ex + ey * ey))
+        return nearest
 
     length = arc.length
     hops, causes = np.full(angles.size, length), np.full(angles.size, -1)

@@ -1,12 +1,14 @@
 """A second opinion on the backup deadline: plain stepping and sampling, no closed form and no code of the shield's.
 
 The vehicle is a pose that is stepped along its path by the midpoint rule; a manoeuvre is a list of points; a turn
-followed by a straight is every angle of a fine grid. Distances are to points, so a small tolerance belongs to each claim.
+followed by a straight is every angle of a fine grid. Distances are to points, so a small tolerance belongs to each
+claim.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,10 @@ class Car:
     l_r: float
     beta_max: float
     braking_m: float | None = None
+
+
+def _constant(slip: float, _: float) -> float:
+    return slip
 
 
 def drive(l_r: float, slip: Callable[[float], float], length: float, step: float) -> tuple[Array, Array, Array]:
@@ -57,12 +63,12 @@ class Oracle:
     def __init__(self, car: Car, beta: float, step: float = 0.01) -> None:
         self.car, self.beta = car, beta
         circle = 2.0 * math.pi * car.l_r / math.sin(car.beta_max)
-        self.turns = {g: drive(car.l_r, lambda _, g=g: g * car.beta_max, circle, step) for g in (1, -1)}
+        self.turns = {g: drive(car.l_r, partial(_constant, g * car.beta_max), circle, step) for g in (1, -1)}
         self.brakes: dict[str, tuple[Array, Array, Array]] = {}
         if car.braking_m is not None:
             slips = {"brake": beta, "brake_left": car.beta_max, "brake_right": -car.beta_max, "brake_straight": 0.0}
             for name, slip in slips.items():
-                self.brakes[name] = drive(car.l_r, lambda _, slip=slip: slip, car.braking_m, step)
+                self.brakes[name] = drive(car.l_r, partial(_constant, slip), car.braking_m, step)
 
     def clear(self, x: float, y: float, heading: float, discs: Array, slack: float = 0.0) -> set[str]:
         """Return the manoeuvres that keep more than `-slack` from every disc, started at the pose."""
@@ -72,7 +78,7 @@ class Oracle:
         found = set()
         for g, name in ((1, "left"), (-1, "right")):
             px, py, headings = self.turns[g]
-            safe = (gaps(px, py, body) >= 0.0).all(axis=1)
+            safe = np.asarray((gaps(px, py, body) >= 0.0).all(axis=1))
             if safe.all():
                 found.add(name)
             so_far = len(safe) if safe.all() else int(safe.argmin())
@@ -90,7 +96,7 @@ class Oracle:
         """Return the first sampled place on the held arc that is hit or from which nothing is clear [m]."""
         x, y, heading = drive(self.car.l_r, lambda _: self.beta, length, step)
         s = np.linspace(0.0, length, len(x))
-        hit = (gaps(x, y, discs) < -slack).any(axis=1)
+        hit = np.asarray((gaps(x, y, discs) < -slack).any(axis=1))
         for i in range(len(x)):
             if hit[i] or not self.clear(x[i], y[i], heading[i], discs, slack):
                 return float(s[i])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,10 @@ CAP_S = 3.0
 
 def backup(vehicle: Vehicle, state: State, obstacles: list[Disc], cap_s: float = CAP_S) -> Deadline:
     return tolerable_deadline(Method.BACKUP, vehicle, state, obstacles, cap_s)
+
+
+def constant(slip: float, _: float) -> float:
+    return slip
 
 
 def feasible(vehicle: Vehicle, state: State, obstacles: list[Disc], time: float, coarse: bool = False) -> bool:
@@ -42,7 +47,7 @@ def feasible(vehicle: Vehicle, state: State, obstacles: list[Disc], time: float,
     cosine, sine = np.cos(heading)[:, None], np.sin(heading)[:, None]
     covered = np.zeros(len(x), dtype=bool)
     for slip in (state.beta_rad, 0.0, vehicle.beta_max_rad, -vehicle.beta_max_rad):
-        px, py, _ = drive(vehicle.l_r_m, lambda _, slip=slip: slip, float(way_braked[-1]), 0.01)
+        px, py, _ = drive(vehicle.l_r_m, partial(constant, slip), float(way_braked[-1]), 0.01)
         at = np.minimum(len(px) - 1, np.round(way_braked / max(way_braked[-1], 1e-9) * (len(px) - 1)).astype(int))
         gx, gy = x[:, None] + cosine * px[at] - sine * py[at], y[:, None] + sine * px[at] + cosine * py[at]
         safe = np.ones(len(x), dtype=bool)
