@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shield.deadline import Method, tolerable_deadline
-from shield.guard.certify import Pair, certified_pair
+from shield.guard.certify import Pair, certified_pair, quick_deadline
 from shield.guard.flight import CommandLog, Issued, grow_for_flight
 from shield.guard.messages import (
     AT_REST,
@@ -257,7 +257,11 @@ class Guard:
         backup = backup_control(self.vehicle, pair.manoeuvre, control)
         intervened = pair.beta_rad != asked.beta_rad
         state, discs = self._grown(observation, pair.beta_rad, slips_rad)
-        deadline = tolerable_deadline(Method.BACKUP, self._dated, state, discs, self.settings.cap_s)
+        last = self._decision
+        guess_s = math.inf if last is None else last.deadline_s - (observation.stamp_s - last.stamp_s)
+        deadline_s, limited_by = quick_deadline(
+            self._dated, state, discs, pair.hold_s, self.settings.cap_s, guess_s if guess_s > 0.0 else math.inf
+        )
         decision = Decision(
             id=self._next_id(),
             stamp_s=observation.stamp_s,
@@ -268,9 +272,9 @@ class Guard:
             hold_until_s=observation.stamp_s + pair.hold_s,
             backup=backup,
             backup_manoeuvre=pair.manoeuvre,
-            deadline_s=deadline.deadline_s,
+            deadline_s=deadline_s,
             barrier_deadline_s=self._barrier_deadline_s(observation, pair.beta_rad),
-            limited_by=deadline.limited_by,
+            limited_by=limited_by,
             intervened=intervened,
             proposed_beta_rad=asked.beta_rad,
             shortfall_s=shortfall_s,

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shield.applier import Applier
+from shield.deadline import Method, tolerable_deadline
 from shield.guard import AT_REST, Control, Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
-from shield.guard.certify import certified_pair
+from shield.guard.certify import certified_pair, quick_deadline
 from shield.guard.machine import backup_control
 from shield.guard.search import Ladder, nearest
 from shield.manoeuvre import Manoeuvre
@@ -310,6 +311,31 @@ def test_enlarging_a_bound_certifies_nothing_new(
         assert after.hold_s <= before.hold_s
 
 
+@given(
+    beta=st.floats(-0.88, 0.88),
+    speed=st.floats(0.0, 12.0),
+    places=st.lists(st.tuples(st.floats(-20.0, 20.0), st.floats(-20.0, 20.0)), min_size=1, max_size=3),
+    brakes=st.booleans(),
+    guess_s=st.floats(1e-6, 5.0) | st.just(math.inf),
+)
+def test_the_quick_deadline_is_never_longer_than_the_exact_one(
+    beta: float, speed: float, places: list[tuple[float, float]], brakes: bool, guess_s: float
+) -> None:
+    vehicle = DEMO if brakes else replace(DEMO, deceleration_mps2=None)
+    state = State(0.0, 0.0, 0.0, beta, speed)
+    discs = tuple(Disc(x, y, 3.0) for x, y in places)
+    pair = certified_pair(vehicle, state, discs, (0.5, 0.06))
+    if pair is None:
+        return
+    quick_s, limited_by = quick_deadline(vehicle, state, discs, pair.hold_s, 3.0, guess_s)
+    exact = tolerable_deadline(Method.BACKUP, vehicle, state, discs, 3.0)
+    assert pair.hold_s <= quick_s <= exact.deadline_s + 1e-9
+    assert limited_by.split(":")[0] in ("cap", "obstacle", "bound")
+    assert (limited_by == "cap") == (quick_s == pytest.approx(3.0, abs=1e-9))
+    if not brakes:
+        assert quick_s == exact.deadline_s
+
+
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-20.0, 20.0) | st.sampled_from([0.0, 0.02, 1e300])
 
 
@@ -362,11 +388,18 @@ def test_backups_go_on_at_speed_without_brakes_and_in_turns_at_the_limit_of_grip
     assert backup_control(slippery, Manoeuvre.BRAKE, Control(0.01, 7.0)).brake
 
 
-@pytest.mark.parametrize("name", ["tick_s", "proposal_max_age_s", "state_max_age_s", "cap_s", "comfort_s"])
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
-def test_settings_are_checked(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=name):
-        GuardSettings(**{name: value})
+def test_settings_are_checked(value: float) -> None:
+    with pytest.raises(ValueError, match="tick_s"):
+        GuardSettings(tick_s=value)
+    with pytest.raises(ValueError, match="proposal_max_age_s"):
+        GuardSettings(proposal_max_age_s=value)
+    with pytest.raises(ValueError, match="state_max_age_s"):
+        GuardSettings(state_max_age_s=value)
+    with pytest.raises(ValueError, match="cap_s"):
+        GuardSettings(cap_s=value)
+    with pytest.raises(ValueError, match="comfort_s"):
+        GuardSettings(comfort_s=value)
 
 
 @given(asked=st.floats(-0.8, 0.8), low=st.floats(-0.8, 0.8), width=st.floats(0.05, 0.8))
