@@ -282,13 +282,14 @@ class EdgeClient:
     def _run(self) -> None:
         try:
             while not self._closing:
-                self._poll()
-                self._wakeup.clear()
-                self._obey()
-                for reply, tensors in self._connection.receive():
+                ready = self._poll()
+                if self._wakeup.fileno() in ready:
+                    self._wakeup.clear()
+                    self._obey()
+                for reply, tensors in self._connection.receive(ready):
                     self._on_reply(reply, tensors)
                 self._fire()
-                self._connection.tick()
+                self._connection.tick(ready)
         except Exception:
             _LOG.exception("the client of %s failed", self.endpoint)
             self._closing = True
@@ -300,15 +301,15 @@ class EdgeClient:
             self._connection.close()
             self._context.term()
 
-    def _poll(self) -> None:
+    def _poll(self) -> dict[Any, int]:
         next_s = min(self._connection.next_tick_s, self._timers[0][0] if self._timers else math.inf)
-        left_s = next_s - self._clock.now_s()
+        left_s = max(0.0, next_s - self._clock.now_s())
         if self._link is None:
-            self._poller.poll(max(0, math.ceil(1e3 * left_s)))
-        elif left_s < 1e-3:
-            time.sleep(max(0.0, left_s))  # a poll counts in milliseconds, too coarse for an emulated link
-        else:
-            self._poller.poll(int(1e3 * left_s))
+            return dict(self._poller.poll(math.ceil(1e3 * left_s)))
+        if left_s < 1e-3:
+            time.sleep(left_s)  # a poll counts in milliseconds, too coarse for an emulated link
+            left_s = 0.0
+        return dict(self._poller.poll(int(1e3 * left_s)))
 
     def _obey(self) -> None:
         while True:

@@ -9,7 +9,7 @@ Owned by one thread. A stall of that thread itself is not held against the peer.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -19,7 +19,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from devices.clock import Clock
 from offload.errors import ClientError, WireError
-from offload.frames import Array, Limits
+from offload.frames import COPY_BELOW_BYTES, Array, Limits
 from offload.throttle import Throttle
 from offload.wire import FromVehicle, Hello, Ping, Pong, Reply, Welcome, decode_from_edge, encode
 
@@ -155,9 +155,11 @@ class Connection:
             return False
         return True
 
-    def receive(self) -> list[tuple[Reply, dict[str, Array]]]:
-        """Take in all that has come, and return the replies among it."""
+    def receive(self, ready: Container[Any]) -> list[tuple[Reply, dict[str, Array]]]:
+        """Take in all that has come, if the socket is `ready`, and return the replies among it."""
         replies: list[tuple[Reply, dict[str, Array]]] = []
+        if self._dealer not in ready:
+            return replies
         while True:
             try:
                 frames = self._dealer.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -179,9 +181,10 @@ class Connection:
             else:
                 self._pong(message)
 
-    def tick(self) -> None:
+    def tick(self, ready: Container[Any]) -> None:
         """Ping when it is time, and find out whether the peer is gone or has fallen silent; call after `receive`."""
-        self._watch()
+        if self._monitor in ready:
+            self._watch()
         now_s = self._clock.now_s()
         stall_s = now_s - self._ticked_s - self._settings.ping_s
         self._ticked_s = now_s
@@ -219,6 +222,7 @@ class Connection:
             (zmq.CONNECT_TIMEOUT, settings.handshake_ms),
         ):
             self._dealer.setsockopt(option, value)
+        self._dealer.copy_threshold = COPY_BELOW_BYTES
         self._monitor = self._dealer.get_monitor_socket(_EVENTS)
         self._shaken_hands = False
         self._unanswered_s = None

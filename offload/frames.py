@@ -65,9 +65,13 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+COPY_BELOW_BYTES = 2**20
+"""Sockets copy smaller frames: that is quicker than pyzmq's telling its collector thread when ours may be freed."""
+
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DTYPES = {name: np.dtype(name).newbyteorder("<") for name in Dtype.__args__}  # type: ignore[attr-defined]
+_NAMES = {order: name for name, dtype in _DTYPES.items() for order in (dtype, dtype.newbyteorder(">"))}
 
 
 def encode_frames(
@@ -97,8 +101,8 @@ def tensor_frames(
     headers = []
     frames: list[bytes | Array] = []
     for name, array in tensors.items():
-        plain = _plain(name, array)
-        headers.append(TensorHeader(name, plain.dtype.name, plain.shape))  # type: ignore[arg-type]
+        dtype, plain = _plain(name, array)
+        headers.append(TensorHeader(name, dtype, plain.shape))  # type: ignore[arg-type]
         frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
     _check_sizes([array.nbytes for array in tensors.values()], list(tensors), limits, request_id)
     return tuple(headers), frames
@@ -145,23 +149,28 @@ def _view(header: TensorHeader, raw: Any, request_id: int) -> Array:
             f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {len(raw)} bytes: must have {wanted}",
             request_id,
         )
-    flat = np.frombuffer(raw, np.uint8)
-    if header.dtype == "bool" and flat.size and flat.max() > 1:
-        raise WireError(f"tensor {header.name!r} of bool holds a byte {flat.max()}: must be 0 or 1", request_id)
-    # Small frames lie anywhere in ZeroMQ's receive buffer: numpy may not read wider elements there.
-    if flat.ctypes.data % dtype.itemsize:
-        flat = flat.copy()
-    flat.flags.writeable = False
-    view: Array = flat.view(dtype)
-    return view.reshape(header.shape)
+    array: Array = np.frombuffer(raw, dtype)
+    if header.dtype == "bool" and array.size and array.view(np.uint8).max() > 1:
+        most = array.view(np.uint8).max()
+        raise WireError(f"tensor {header.name!r} of bool holds a byte {most}: must be 0 or 1", request_id)
+    # Small frames lie anywhere in ZeroMQ's receive buffer: wider elements are not read there.
+    if not array.flags.aligned:
+        array = array.copy()
+    array.flags.writeable = False
+    return array.reshape(header.shape)
 
 
-def _plain(name: str, array: Array) -> Array:
-    if array.dtype.name not in _DTYPES:
+def _plain(name: str, array: Array) -> tuple[str, Array]:
+    """Return the name of the element type and the array in C order and little-endian, itself where it is so already."""
+    dtype = _NAMES.get(array.dtype)
+    if dtype is None:
         raise WireError(f"tensor {name!r} is of {array.dtype}: what travels is {', '.join(_DTYPES)}")
     if array.ndim > 8:
         raise WireError(f"tensor {name!r} has {array.ndim} dimensions: at most 8 travel")
-    return np.ascontiguousarray(array, _DTYPES[array.dtype.name]).reshape(array.shape)
+    if array.flags.c_contiguous and array.dtype == _DTYPES[dtype]:
+        return dtype, array
+    plain: Array = np.ascontiguousarray(array, _DTYPES[dtype])
+    return dtype, plain.reshape(array.shape)
 
 
 def _check_sizes(sizes: Sequence[int], names: Sequence[str], limits: Limits, request_id: int) -> None:

@@ -29,7 +29,7 @@ from devices.clock import Clock, MonotonicClock
 from devices.package import Package
 from offload.edf import DeadlineQueue, Job
 from offload.errors import ServerError, WireError
-from offload.frames import Array
+from offload.frames import COPY_BELOW_BYTES, Array
 from offload.server_settings import ServerSettings
 from offload.serving import Answer, load_models
 from offload.throttle import Throttle
@@ -154,6 +154,7 @@ class EdgeServer:
             (zmq.HEARTBEAT_TTL, 3 * settings.heartbeat_ms),
         ):
             router.setsockopt(option, value)
+        router.copy_threshold = COPY_BELOW_BYTES
         try:
             router.bind(settings.bind)
         except zmq.ZMQError as error:
@@ -198,10 +199,12 @@ class EdgeServer:
                 _LOG.info("draining: %d requests are left", len(self._jobs))
             if give_up_s is not None and (not self._jobs or now_s >= give_up_s):
                 return
-            poller.poll(self._timeout_ms(now_s, give_up_s))
-            self._wakeup.clear()
-            self._collect()
-            self._receive()
+            ready = dict(poller.poll(self._timeout_ms(now_s, give_up_s)))
+            if self._wakeup.fileno() in ready:
+                self._wakeup.clear()
+                self._collect()
+            if self._router in ready:
+                self._receive()
             self._expire()
 
     def _timeout_ms(self, now_s: float, give_up_s: float | None) -> int | None:

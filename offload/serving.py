@@ -129,7 +129,10 @@ class ServedModel:
             return Answer(_refusal(job, Code.UNAVAILABLE, str(error), queue_us))
         compute_s = self._clock.now_s() - began_s
         # A stopped run counts as well: the model is at least that slow.
-        self._times.setdefault(wanted, Times()).add(compute_s)
+        times = self._times.get(wanted)
+        if times is None:
+            times = self._times.setdefault(wanted, Times())
+        times.add(compute_s)
         return _answer(job, result, queue_us, round(1e6 * compute_s))
 
     def _chain(self, worker: int, wanted: Range) -> Chain:
