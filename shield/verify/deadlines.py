@@ -61,7 +61,7 @@ class Seen:
         if half_width_m == 0.0:
             return ahead, aside
         width = arb(half_width_m)
-        reach = (ahead * ahead + aside * aside).sqrt()
+        reach = (_square(ahead) + _square(aside)).sqrt()
         # |e'| <= 1 + |k| |e|, and |e| itself grows by at most the width (turning keeps it)
         spread = (width * (1 + abs(self.curvature) * (reach + width))).upper()
         blur = arb(0, float(spread) * (1.0 + 1e-12))
@@ -97,7 +97,7 @@ def sound(vehicle: Vehicle, method: Method, away_m: tuple[float, float], beta_ra
     delay_m = bounds.switch_time_s * vehicle.v_max_mps
     if method is Method.BARRIER:
         return _everywhere(0.0, hold_m + delay_m, _barrier_holds(vehicle, seen))
-    distance = (arb(away_m[0]) ** 2 + arb(away_m[1]) ** 2).sqrt()
+    distance = (_square(arb(away_m[0])) + _square(arb(away_m[1]))).sqrt()
     # The disc given to the code had the reference radius less the vehicle's, in floating point: that sum counts.
     disc = arb(reference_radius_m(vehicle) - vehicle.radius_m) + arb(vehicle.radius_m)
     radius = disc + arb(bounds.position_m) + _turned_aside(vehicle) * distance
@@ -116,6 +116,11 @@ def sound(vehicle: Vehicle, method: Method, away_m: tuple[float, float], beta_ra
             return False
         at = max(at, end)
     return at >= hold_m * (1.0 - 1e-12)
+
+
+def _square(value: arb) -> arb:
+    """Return value^2; the power operator gives NaN for a ball around zero, and a product may dip below zero."""
+    return (value * value).nonnegative_part()
 
 
 Predicate = Callable[[float, float], bool]
@@ -147,7 +152,7 @@ def _barrier_holds(vehicle: Vehicle, seen: Seen) -> Predicate:
 
     def holds(middle: float, half: float) -> bool:
         x, y = seen.at(middle, 0.0)
-        r, pad = (x * x + y * y).sqrt(), arb(bounds.position_m) + growth * arb(middle)
+        r, pad = (_square(x) + _square(y)).sqrt(), arb(bounds.position_m) + growth * arb(middle)
         nearest, widest = r - half, pad + growth * half
         if not nearest - widest > 0 or not 2 * widest < nearest:
             return False
@@ -156,7 +161,7 @@ def _barrier_holds(vehicle: Vehicle, seen: Seen) -> Predicate:
         value = (sigma * (angle.min(arb.pi()) / 2).cos() + 1 - sigma) / r_bar - 1 / (r - pad)
         ratio = widest / nearest
         tilt = (growth + ratio) / nearest / (1 - ratio * ratio).sqrt()
-        slope = (1 + growth) / (nearest - widest) ** 2
+        slope = (1 + growth) / _square(nearest - widest)
         slope += sigma / (2 * r_bar) * (1 / nearest + abs(seen.curvature) + tilt)
         return bool(value - slope * half >= 0)
 
@@ -173,7 +178,7 @@ def _apart(seen: Seen, radius: arb) -> Predicate:
 
     def holds(middle: float, half: float) -> bool:
         x, y = seen.at(middle, half)
-        return bool(x * x + y * y >= radius * radius)
+        return bool(_square(x) + _square(y) >= radius * radius)
 
     return holds
 
@@ -189,11 +194,11 @@ def _clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb) -> P
 
     def circle(x: arb, y: arb) -> bool:
         rho, rear = l_r / slip.sin(), l_r / slip.tan()
-        away = ((x + l_r) ** 2 + (y - side * rear) ** 2).sqrt() - rho
+        away = (_square(x + l_r) + _square(y - side * rear)).sqrt() - rho
         return bool(abs(away) >= radius)
 
     def straight(x: arb, y: arb) -> bool:
-        apart = bool(x * x + y * y >= radius * radius)
+        apart = bool(_square(x) + _square(y) >= radius * radius)
         return bool(abs(y) >= radius) or (apart and bool(x <= 0))
 
     def holds(middle: float, half: float) -> bool:
@@ -202,7 +207,7 @@ def _clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb) -> P
             return straight(x, y)
         if manoeuvre in (Manoeuvre.LEFT, Manoeuvre.RIGHT):
             return circle(x, y)
-        behind = bool(x * slip.cos() + side * y * slip.sin() <= 0) and bool(x * x + y * y >= radius * radius)
+        behind = bool(x * slip.cos() + side * y * slip.sin() <= 0) and bool(_square(x) + _square(y) >= radius * radius)
         return behind or circle(x, y) or straight(x, y)
 
     return holds
@@ -223,7 +228,7 @@ def _segment_clear(vehicle: Vehicle, seen: Seen, radius: arb) -> Predicate:
     def holds(middle: float, half: float) -> bool:
         x, y = seen.at(middle, half)
         beyond = (-x).nonnegative_part() + (x - length).nonnegative_part()
-        return bool(beyond * beyond + y * y >= radius * radius)
+        return bool(_square(beyond) + _square(y) >= radius * radius)
 
     return holds
 
@@ -241,7 +246,7 @@ def _arc_clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb) 
         return side * (a[0] * b[1] - a[1] * b[0])
 
     def apart(a: tuple[arb, arb], b: tuple[arb, arb]) -> bool:
-        return bool((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 >= radius * radius)
+        return bool(_square(a[0] - b[0]) + _square(a[1] - b[1]) >= radius * radius)
 
     def holds(middle: float, half: float) -> bool:
         x, y = seen.at(middle, half)
@@ -253,7 +258,7 @@ def _arc_clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb) 
         else:
             within = bool(after_start >= 0) or bool(before_end >= 0)
             beyond = bool(after_start < 0) and bool(before_end < 0)
-        around = (seen_from_centre[0] ** 2 + seen_from_centre[1] ** 2).sqrt() - rho
+        around = (_square(seen_from_centre[0]) + _square(seen_from_centre[1])).sqrt() - rho
         circle_clear = bool(abs(around) >= radius)
         if circle_clear or within or turned >= 2 * arb.pi():
             return circle_clear

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -82,7 +83,8 @@ def run_units(
             yield run_unit(vehicle, settings, unit)
         return
     waiting = deque(units)
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
         running: set[Future[Outcome]] = set()
         try:
             while waiting or running:
@@ -93,6 +95,10 @@ def run_units(
                     yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def assemble(vehicle: Vehicle, settings: Settings, outcomes: Sequence[Outcome]) -> VehicleCertificate:
