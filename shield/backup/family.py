@@ -88,6 +88,12 @@ class Family:
     speed_mps: float
 
 
+PLAIN_AT_MOST = 64
+
+_plain: dict[int, tuple[Vehicle, Family]] = {}
+"""Families that depend on the vehicle alone, by its identity; a query of one obstacle costs little more than this."""
+
+
 class FamilyOf:
     """The manoeuvres of a vehicle that holds a slip angle, as a function of the distance driven.
 
@@ -122,6 +128,10 @@ class FamilyOf:
         self.delay_m = vehicle.v_max_mps * bounds.switch_time_s
         speed_varies = vehicle.deceleration_mps2 is not None and reach.start_mps < reach.v_max_mps
         self.grows = self._error > 0.0 or bounds.odometry_drift > 0.0 or self._flight_turn > 0.0 or speed_varies
+        held_matters = bounds.slip_rate_radps is not None or (
+            bounds.lateral_accel_mps2 is not None and vehicle.deceleration_mps2 is not None
+        )
+        self._plain = not (self.grows or held_matters or self._flight_shift > 0.0 or moving)
 
     @property
     def refused(self) -> str:
@@ -132,6 +142,16 @@ class FamilyOf:
 
     def after(self, distance_m: float) -> Family:
         """Return the manoeuvres that may start anywhere up to `distance_m` [m], and up to the switch time later."""
+        if not self._plain:
+            return self._after(distance_m)
+        known = _plain.get(id(self._vehicle))
+        if known is None or known[0] is not self._vehicle:
+            if len(_plain) >= PLAIN_AT_MOST:
+                _plain.clear()
+            known = _plain[id(self._vehicle)] = (self._vehicle, self._after(distance_m))
+        return known[1]
+
+    def _after(self, distance_m: float) -> Family:
         driven = distance_m + self.delay_m
         speed = self._reach.speed_after_m(driven + self._flight_m)
         sweeps: list[Sweep] = []

@@ -35,8 +35,9 @@ def backup_deadline(
     """Return the `backup` deadline; arguments as for `shield.deadline.tolerable_deadline`, which checks them."""
     bounds = vehicle.bounds
     reach = Reach.of(vehicle, state.speed_mps)
-    speeds = [max(disc.speed_max_mps, bounds.obstacle_speed_mps) for disc in obstacles]
-    moving = max(speeds, default=0.0) > 0.0
+    least_mps = bounds.obstacle_speed_mps
+    speeds = [disc.speed_max_mps if disc.speed_max_mps > least_mps else least_mps for disc in obstacles]
+    moving = any(speeds)
     family_of = FamilyOf(vehicle, state.beta_rad, reach, beta_in_flight_rad, moving)
     if family_of.refused:
         return _deadline(vehicle, reach, Cover(0.0, [], {}, f"bound:{family_of.refused}"), 0.0)
@@ -131,6 +132,18 @@ def _largest_own(question: Question, start: float, first: Cover | None) -> Cover
     return Cover(cover.end_m, cover.pieces, cover.until_m, limit)
 
 
+_latest: list[tuple[Vehicle, str]] = []
+"""The vehicle asked about last with its fingerprint: hashing its parameters anew costs a tenth of a query."""
+
+
+def _fingerprint_of(vehicle: Vehicle) -> str:
+    known = _latest[0] if _latest else None
+    if known is None or known[0] is not vehicle:
+        known = (vehicle, vehicle.fingerprint())
+        _latest[:] = [known]
+    return known[1]
+
+
 def _deadline(vehicle: Vehicle, reach: Reach, cover: Cover, time_s: float) -> Deadline:
     single: Manoeuvre | None = None
     until = 0.0
@@ -139,6 +152,6 @@ def _deadline(vehicle: Vehicle, reach: Reach, cover: Cover, time_s: float) -> De
             single, until = manoeuvre, end
     until_s = min(time_s, max(0.0, reach.time_s(until) - vehicle.bounds.sensing_age_s))
     intervals = tuple([Interval(start, end, manoeuvre) for manoeuvre, start, end in cover.pieces])
-    certificate = Certificate(intervals, single, until, until_s, vehicle.fingerprint())
+    certificate = Certificate(intervals, single, until, until_s, _fingerprint_of(vehicle))
     due = cover.pieces[-1][0] if cover.pieces else None
     return Deadline(time_s, cover.end_m, cover.limit or "cap", due, certificate, bool(cover.pieces))
