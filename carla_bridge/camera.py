@@ -180,13 +180,18 @@ class Camera:
     def _quads(
         self, view: _View, route: Route, start: Floats, end: Floats, right: Floats, left: Floats
     ) -> NDArray[np.int32]:
-        """Return the pixels (n, 4, 2) of the road's rectangles that lie ahead of the camera as a whole."""
+        """Return the pixels (n, 4, 2) of the road's rectangles, cut off at the near plane."""
         along = np.stack([start, start, end, end], axis=1)
         across = np.stack([right, left, left, right], axis=1)
         points, tangents = route.frames_at(along.ravel())
         normals = np.column_stack([-tangents[:, 1], tangents[:, 0]])
         ground = view.to_camera(points + across.ravel()[:, None] * normals).reshape(-1, 4, 2)
-        return view.project(ground[np.all(ground[..., 0] > _NEAR_M, axis=1)])
+        for first, last in ((0, 3), (1, 2)):
+            near, far = ground[:, first], ground[:, last]
+            cut = (near[:, 0] < _NEAR_M) & (far[:, 0] > _NEAR_M)
+            share = (_NEAR_M - near[cut, 0]) / (far[cut, 0] - near[cut, 0])
+            near[cut] += share[:, None] * (far[cut] - near[cut])
+        return view.project(ground[np.all(ground[..., 0] >= _NEAR_M - 1e-9, axis=1)])
 
     def _shade(self, image: Frame, view: _View, route: Route, s_m: float, scenery: Scenery, gain: Floats) -> Frame:
         shade = np.empty_like(image)
@@ -194,16 +199,7 @@ class Camera:
         near = scenery.shadows[(scenery.shadows[:, 1] > s_m) & (scenery.shadows[:, 0] < s_m + 60.0)]
         if len(near):
             dark = tuple(float(c) for c in gain * 160.0 * (1.0 - scenery.shadow_depth))
-            # Split, so that a shadow reaching under the camera keeps the part that lies ahead.
-            pieces = [np.linspace(row[0], row[1], 4) for row in near]
-            quads = self._quads(
-                view,
-                route,
-                np.concatenate([piece[:-1] for piece in pieces]),
-                np.concatenate([piece[1:] for piece in pieces]),
-                np.repeat(near[:, 2], 3),
-                np.repeat(near[:, 3], 3),
-            )
+            quads = self._quads(view, route, near[:, 0], near[:, 1], near[:, 2], near[:, 3])
             for quad in quads:
                 cv2.fillConvexPoly(shade, quad, dark, cv2.LINE_8, _SHIFT)
         return np.asarray(cv2.multiply(image, shade, scale=1.0 / 160.0), np.uint8)

@@ -105,9 +105,8 @@ class Route:
             raise ValueError("a route needs at least one section")
         ends = np.concatenate([[0.0], np.cumsum([section.length_m for section in sections])])
         s_m = np.linspace(0.0, ends[-1], max(2, math.ceil(ends[-1] / STEP_M) + 1))
-        curvature = np.interp(s_m, ends, [0.0] + [section.curvature_1pm for section in sections])
+        heading = heading_rad + _turned(ends, np.array([0.0] + [section.curvature_1pm for section in sections]), s_m)
         step = np.diff(s_m)
-        heading = heading_rad + np.concatenate([[0.0], np.cumsum(0.5 * (curvature[:-1] + curvature[1:]) * step)])
         middle = 0.5 * (heading[:-1] + heading[1:])
         x = x_m + np.concatenate([[0.0], np.cumsum(np.cos(middle) * step)])
         y = y_m + np.concatenate([[0.0], np.cumsum(np.sin(middle) * step)])
@@ -167,3 +166,12 @@ class Route:
         points, tangents = self.frames_at(np.array([s_m]))
         (x, y), (tx, ty) = points[0], tangents[0]
         return float(x - offset_m * ty), float(y + offset_m * tx)
+
+
+def _turned(ends: Floats, curvature: Floats, s_m: Floats) -> Floats:
+    """Return the integral from 0 to `s_m` of the curvature that goes linearly from end to end, exactly."""
+    length, change = np.diff(ends), np.diff(curvature)
+    at_ends = np.concatenate([[0.0], np.cumsum((curvature[:-1] + 0.5 * change) * length)])
+    index = np.clip(np.searchsorted(ends, s_m, side="right") - 1, 0, len(length) - 1)
+    inside = s_m - ends[index]
+    return np.asarray(at_ends[index] + curvature[index] * inside + 0.5 * change[index] / length[index] * inside**2)

@@ -1,0 +1,91 @@
+"""The closed loop in virtual time: frames, the shipped package and the controller, with the shield or without.
+
+Answers age: a frame is taken, its answer arrives `windows` windows later, and only then the next frame is taken;
+between answers the controller goes by odometry alone.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from carla_bridge.camera import Frame
+from carla_bridge.kinematic import KinematicWorld
+from carla_bridge.world import Report
+from devices.backends.onnxruntime import OnnxRuntimeBackend
+from devices.chain import Chain, ExitAnswer
+from devices.package import load_package
+from devices.tensor import Array
+from runtime.serve.controller import Controller, ControllerSettings
+from shield.applier import Applier
+from shield.guard import Control, Guard, GuardSettings, Observation, Proposal
+from shield.state import State
+
+WINDOW_S = 0.02
+DRIVING = Path(str(files("carla_bridge"))) / "models" / "driving" / "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """An episode: its report, the share of each exit, and how often the guard stepped in or had nothing certified."""
+
+    report: Report
+    exits: Counter[str]
+    interventions: int = 0
+    uncertified: int = 0
+
+
+@cache
+def driving_chain() -> Chain:
+    """The shipped package on one thread."""
+    return Chain(load_package(DRIVING), OnnxRuntimeBackend())
+
+
+def answer_of(frame: Frame) -> ExitAnswer:
+    """Return the answer of the first exit that is confident enough."""
+    chain = driving_chain()
+    thresholds = {item.id: item.threshold or 0.0 for item in chain.package.exits}
+
+    def enough(answer: ExitAnswer) -> bool:
+        return (answer.confidence or 0.0) >= thresholds[answer.exit_id]
+
+    result = chain.run({"frame": frame[None]}, on_exit=enough)
+    assert result.exit is not None
+    return result.exit
+
+
+def drive(world: KinematicWorld, windows: int, limit_s: float, shielded: bool = False) -> Drive:
+    """Drive until the episode or `limit_s` ends."""
+    vehicle = world.vehicle
+    controller = Controller(ControllerSettings(vehicle.l_r_m, vehicle.beta_max_rad))
+    guard, applier = Guard(vehicle, GuardSettings()), Applier(vehicle)
+    exits: Counter[str] = Counter()
+    interventions = uncertified = window = applied = 0
+    waiting: tuple[int, Array, State, float] | None = None
+    while not world.done and world.time_s < limit_s:
+        now_s, state = world.time_s, world.state()
+        if waiting is not None and window >= waiting[0]:
+            controller.update_answer(waiting[1][0].tolist(), waiting[2], waiting[3])
+            waiting = None
+        if waiting is None:
+            found = answer_of(world.frame())
+            exits[found.exit_id] += 1
+            waiting = (window + windows, found.answer, state, now_s)
+        beta_rad, speed_mps = controller.propose(state, state.speed_mps or 0.0, now_s)
+        if shielded:
+            observation = Observation(now_s, state, world.obstacles(), applied)
+            decision = guard.tick(now_s, observation, Proposal(now_s, beta_rad, speed_mps))
+            applier.accept(decision, now_s)
+            interventions += decision.intervened
+        for _ in range(round(WINDOW_S / world.tick_s)):
+            if shielded:
+                held = applier.control_at(world.time_s)
+                uncertified += not held.certified
+                applied = held.decision_id
+                world.apply(held.control)
+            else:
+                world.apply(Control(beta_rad, speed_mps))
+            world.tick()
+        window += 1
+    return Drive(world.report(), exits, interventions, uncertified)
