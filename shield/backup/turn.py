@@ -33,6 +33,9 @@ STRIDE_M = 1.0
 FRACTIONS = np.array([0.03, 0.5, 0.97])
 """Where in an open range of turn angles the candidates lie."""
 
+MIDDLE = 1
+"""Index of the middle of the first range among the candidates."""
+
 TWO_PI = 2.0 * math.pi
 
 
@@ -67,7 +70,11 @@ def turn_clear_until(
         if angles.size == 0:
             break
         stride = min(stride, enough - at)
-        hops, causes = _clear_until(Arc(beta_rad, l_r, stride), l_r, sweep, angles, x, y, radius)
+        ahead = Arc(beta_rad, l_r, stride)
+        # The middle of the widest range is enough nearly always; the others are for where it is not.
+        hops, causes = _clear_until(ahead, l_r, sweep, angles[MIDDLE : MIDDLE + 1], x, y, radius)
+        if hops[0] < stride:
+            hops, causes = _clear_until(ahead, l_r, sweep, angles, x, y, radius)
         best = int(hops.argmax())
         hop = float(hops[best])
         at += hop
@@ -96,15 +103,20 @@ def open_angles(l_r: float, sweep: Sweep, x: Array, y: Array, radius: Array) -> 
     blocks = (distance > l_r) & (high > low)
     begin = (gamma - high)[blocks] % TWO_PI
     end = begin + (high - low)[blocks]
-    spans = sorted(zip(begin.tolist() + (begin - TWO_PI).tolist(), end.tolist() + (end - TWO_PI).tolist(), strict=True))
+    # What reaches past a whole turn blocks the first angles too.
+    over = end > TWO_PI
+    begin, end = np.concatenate((begin, np.zeros(int(over.sum())))), np.concatenate((end, end[over] - TWO_PI))
+    order = begin.argsort()
+    spans = zip(begin[order].tolist(), end[order].tolist(), strict=True)
     ranges: list[tuple[float, float]] = []
     at = 0.0
     for span_begin, span_end in spans:
         if span_begin > at:
             ranges.append((at, min(span_begin, least)))
-        at = max(at, span_end)
-        if at >= least:
-            break
+        if span_end > at:
+            at = span_end
+            if at >= least:
+                break
     if at < least:
         ranges.append((at, least))
     widths = sorted(((last - first, first) for first, last in ranges if last > first), reverse=True)[:2]
