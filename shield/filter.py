@@ -206,12 +206,14 @@ def _lasting(
 
 def _first_lasting(lasts: Callable[[float], bool], start: float, end: float) -> float | None:
     """Return a slip angle that lasts between `start`, which does not, and `end`: doubling steps, then bisection."""
-    width, share, failed = end - start, 2.0**-16, 0.0
+    width, share, failed = end - start, 2.0**-8, 0.0
+    if width == 0.0:
+        return None
     while not lasts(start + share * width):
         if share >= 1.0:
             return None
         failed, share = share, 2.0 * share
-    for _ in range(10):
+    for _ in range(8):
         middle = 0.5 * (failed + share)
         if lasts(start + middle * width):
             share = middle
