@@ -24,6 +24,13 @@ def test_one_step_is_as_good_as_many(beta_rad: float, speed_mps: float) -> None:
     assert once.heading_rad == pytest.approx(often.heading_rad, abs=1e-9)
 
 
+def test_it_sets_out_along_heading_and_slip_angle() -> None:
+    car = Bicycle(CAR, 0.0, 0.0, 0.5, speed_mps=5.0)
+    car.step(0.3, 5.0, False, 1e-4)
+    assert math.atan2(car.y_m, car.x_m) == pytest.approx(0.8, abs=1e-4)
+    assert car.heading_rad > 0.5
+
+
 def test_a_held_slip_angle_closes_the_circle_of_radius_l_r_over_sine() -> None:
     car = Bicycle(CAR, 0.0, 0.0, 0.0, speed_mps=5.0)
     radius = CAR.l_r_m / math.sin(0.4)
