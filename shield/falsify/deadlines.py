@@ -93,6 +93,7 @@ def falsify_deadlines(
     *,
     ask: Ask = backup_deadline_of,
     cap_s: float = 2.0,
+    moving: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Try to break the `backup` deadline of a vehicle by simulation.
@@ -103,6 +104,7 @@ def falsify_deadlines(
         seed: Of every draw.
         ask: The deadline to break; a faulty one can be put in.
         cap_s: Longest deadline asked about [s].
+        moving: Whether obstacles may move, where the vehicle has the brakes that this asks for.
         progress: Called with the number of states simulated so far.
     """
     begun = time.monotonic()
@@ -110,7 +112,7 @@ def falsify_deadlines(
     report = Report()
     closest: list[tuple[float, Situation]] = []
     while report.states < states:
-        situations = [_draw(vehicle, rng, closest) for _ in range(SITUATIONS)]
+        situations = [_draw(vehicle, rng, closest, moving) for _ in range(SITUATIONS)]
         answers = [ask(vehicle, _state_of(item), item.obstacles, cap_s) for item in situations]
         report.situations += len(situations)
         asked = [pair for pair in zip(situations, answers, strict=True) if pair[1].certificate.intervals]
@@ -131,13 +133,15 @@ def _state_of(situation: Situation) -> State:
     return State(0.0, 0.0, 0.0, situation.beta_rad, situation.speed_mps)
 
 
-def _draw(vehicle: Vehicle, rng: np.random.Generator, closest: list[tuple[float, Situation]]) -> Situation:
+def _draw(
+    vehicle: Vehicle, rng: np.random.Generator, closest: list[tuple[float, Situation]], moving: bool
+) -> Situation:
     if closest and rng.random() < 0.5:
         return _near(vehicle, rng, closest[int(rng.integers(len(closest)))][1])
     limit = grip_slip_rad(vehicle)
     beta = float(rng.choice([0.0, -limit, limit, *rng.uniform(-limit, limit, 5)]))
     speed = float(rng.uniform(0.0, vehicle.v_max_mps)) if rng.random() < 0.7 else None
-    moving = vehicle.deceleration_mps2 is not None and rng.random() < 0.3
+    moving = moving and vehicle.deceleration_mps2 is not None and rng.random() < 0.3
     discs = []
     for _ in range(int(rng.integers(1, MOST_DISCS + 1))):
         radius = float(rng.uniform(0.2, 5.0))

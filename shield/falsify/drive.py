@@ -83,17 +83,18 @@ class Drive:
         return bool(self.contacts) or self.uncertified > 0
 
 
-def draw_scenario(vehicle: Vehicle, seed: int, duration_s: float = 10.0) -> Scenario:
+def draw_scenario(vehicle: Vehicle, seed: int, duration_s: float = 10.0, *, moving: bool = True) -> Scenario:
     """Draw a field of obstacles and a start at rest that touches none of them.
 
     Args:
         vehicle: Sets the scale: the field is as large as a few full-lock circles and braking distances.
         seed: Of the draw.
         duration_s: Length of the drive [s].
+        moving: Whether obstacles may move, where the vehicle has the brakes that this asks for.
     """
     rng = random.Random(seed)
     scale = 4.0 * vehicle.rho_m + 2.0 * vehicle.v_max_mps
-    moving = vehicle.deceleration_mps2 is not None and rng.random() < 0.3
+    moving = moving and vehicle.deceleration_mps2 is not None and rng.random() < 0.3
     discs = []
     for _ in range(rng.choice((0, 1, 1, 2, 3, 4, 6, 10))):
         radius = rng.uniform(0.2, 0.15 * scale)
@@ -135,6 +136,7 @@ class Simulation:
         self.control = self.applier.control_at(0.0).control
         self.braking_s = 0.0
         self.drive = Drive()
+        self.aim = (0.0, 0.0)
         self._pending: list[tuple[float, Decision]] = []
         self._seen: list[Observation] = []
         self._proposal: Proposal | None = None
@@ -235,7 +237,8 @@ class Simulation:
     def _propose(self) -> Proposal | None:
         rng, limit = self.rng, self.vehicle.beta_max_rad
         if self.scenario.careful:
-            bearing = math.atan2(-self.y, -self.x) if math.hypot(self.x, self.y) > 5.0 else self.heading
+            away_x, away_y = self.aim[0] - self.x, self.aim[1] - self.y
+            bearing = math.atan2(away_y, away_x) if math.hypot(away_x, away_y) > 5.0 else self.heading
             turn = 0.5 * wrap_angle(bearing - self.heading)
             return Proposal(self.time_s, min(max(turn, -limit), limit), self.vehicle.v_max_mps)
         if rng.random() < 0.1:
