@@ -8,8 +8,8 @@ from carla_bridge.camera import Camera
 from carla_bridge.obstacles import Obstacle
 from carla_bridge.route import Floats, Route, Section
 from carla_bridge.scenery import draw_scenery
+from carla_bridge.virtual import DRIVING, driving_chain
 from devices.package import load_package
-from tests.carla_bridge.driving import DRIVING, driving_chain
 
 PACKAGE = load_package(DRIVING)
 

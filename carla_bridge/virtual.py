@@ -1,7 +1,8 @@
-"""The closed loop in virtual time: frames, the shipped package and the controller, with the shield or without.
+"""The closed loop in virtual time: camera, driving package and controller, with the shield or without.
 
-Answers age: a frame is taken, its answer arrives `windows` windows later, and only then the next frame is taken;
-between answers the controller goes by odometry alone.
+Answers are as old as a declared number of windows: a frame is taken, its answer arrives that many windows later, and
+only then the next frame is taken; between answers the controller goes by odometry alone. The world's clock is the only
+one: the same scenario, seed and age give the same episode on any machine.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from carla_bridge.camera import Frame
+from carla_bridge.errors import WorldError
 from carla_bridge.kinematic import KinematicWorld
 from carla_bridge.world import Report
 from devices.backends.onnxruntime import OnnxRuntimeBackend
@@ -28,7 +30,14 @@ DRIVING = Path(str(files("carla_bridge"))) / "models" / "driving" / "1"
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """An episode: its report, the share of each exit, and how often the guard stepped in or had nothing certified."""
+    """An episode.
+
+    Args:
+        report: What the world says of it.
+        exits: How many answers each exit gave.
+        interventions: Ticks at which the guard did not admit the proposal.
+        uncertified: Instants of the world at which no certified control was in force; 0 without the shield.
+    """
 
     report: Report
     exits: Counter[str]
@@ -38,7 +47,7 @@ class Drive:
 
 @cache
 def driving_chain() -> Chain:
-    """The shipped package on one thread."""
+    """Return the shipped package, loaded on one thread."""
     return Chain(load_package(DRIVING), OnnxRuntimeBackend())
 
 
@@ -51,12 +60,20 @@ def answer_of(frame: Frame) -> ExitAnswer:
         return (answer.confidence or 0.0) >= thresholds[answer.exit_id]
 
     result = chain.run({"frame": frame[None]}, on_exit=enough)
-    assert result.exit is not None
+    if result.exit is None:
+        raise WorldError(f"no exit of {DRIVING} gave an answer: its last exit must answer every frame")
     return result.exit
 
 
 def drive(world: KinematicWorld, windows: int, limit_s: float, shielded: bool = False) -> Drive:
-    """Drive until the episode or `limit_s` ends."""
+    """Drive until the episode or `limit_s` [s] ends.
+
+    Args:
+        world: The world, at its start.
+        windows: Age of answers, in windows of 20 ms; at least 1.
+        limit_s: Longest time driven [s].
+        shielded: Whether the guard and the applier stand between controller and vehicle.
+    """
     vehicle = world.vehicle
     controller = Controller(ControllerSettings(vehicle.l_r_m, vehicle.beta_max_rad))
     guard, applier = Guard(vehicle, GuardSettings()), Applier(vehicle)
