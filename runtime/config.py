@@ -41,7 +41,7 @@ class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uncertified: bool = False
     start: bool = True
     fifo: bool = True
-    proposal_max_age_s: float = 0.5
+    proposal_max_age_s: float = 0.2
 
 
 class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -33,6 +33,9 @@ from shield.manoeuvre import Manoeuvre, backup_slip_rad
 from shield.state import Disc, State
 from shield.vehicle import Vehicle
 
+STRAIGHT_STOPS = (Manoeuvre.BRAKE, Manoeuvre.BRAKE_STRAIGHT)
+"""Stops that leave the vehicle on its way; the others turn it round at full lock."""
+
 STANDING_MPS = 0.05
 """A measured speed up to this above its error counts as standing, where the vehicle says that it has not started."""
 
@@ -52,7 +55,7 @@ class GuardSettings:
     """
 
     tick_s: float = 0.02
-    proposal_max_age_s: float = 0.5
+    proposal_max_age_s: float = 0.2
     state_max_age_s: float = 0.5
     cap_s: float = 10.0
     comfort_s: float = 0.1
@@ -121,8 +124,8 @@ class Guard:
         self._log.forget(observation.applied_id, observation.stamp_s - CLOCK_GRAIN_S)
         asked = self._proposal
         if asked is None or now_s - asked.stamp_s > self.settings.proposal_max_age_s:
-            stale = Reason.PROPOSAL_MISSING if asked is None else Reason.PROPOSAL_STALE
-            return self._without_proposal(observation, flaw or stale)
+            reason = flaw or (Reason.PROPOSAL_MISSING if asked is None else Reason.PROPOSAL_STALE)
+            return self._without_proposal(observation, reason)
         return self._certify(observation, asked, Mode.ADMIT if is_new else Mode.HOLD)
 
     def _take_proposal(self, proposal: Proposal | None) -> tuple[bool, Reason | None]:
@@ -159,8 +162,12 @@ class Guard:
         return self._back_up(reason)
 
     def _without_proposal(self, observation: Observation, reason: Reason) -> Decision:
-        """Stay at rest where the vehicle has not started yet; else run the stored backup."""
+        """Slow down on the held arc while that can be certified; else run the stored backup, or stay at rest."""
         last = self._decision
+        held = None if last is None or last.mode is Mode.BACKUP else last.control
+        if held is not None and self._proposal is not None:
+            slow = Proposal(self._proposal.stamp_s, held.beta_rad, 0.0)
+            return self._certify(observation, slow, Mode.HOLD, reason)
         if not self._stands(observation.state):
             return self._back_up(reason)
         if last is not None and last.reason is Reason.START_AT_REST and observation.applied_id in (0, last.id):
@@ -171,7 +178,10 @@ class Guard:
         """Whether the measured speed agrees with standing; unmeasured, the vehicle's word for it counts."""
         return state.speed_mps is None or state.speed_mps <= self.vehicle.bounds.speed_mps + STANDING_MPS
 
-    def _certify(self, observation: Observation, asked: Proposal, mode: Mode) -> Decision:
+    def _certify(
+        self, observation: Observation, asked: Proposal, mode: Mode, reason: Reason | None = None
+    ) -> Decision:
+        """Return the decision on a control asked for; `reason` stands in where nobody asked for it just now."""
         limit = self.vehicle.beta_max_rad
         beta = min(max(asked.beta_rad, -limit), limit)
         slips = self._slips_in_flight(observation)
@@ -179,7 +189,10 @@ class Guard:
         shortfall_s = 0.0 if pair is not None and pair.beta_rad == beta else self._shortfall_s(observation, beta, slips)
         if pair is None:
             return self._back_up(Reason.NOTHING_CERTIFIED, asked.beta_rad, shortfall_s)
-        return self._issue(observation, asked, pair, slips, mode, shortfall_s)
+        if reason is None:
+            reason = Reason.PROPOSAL_CERTIFIED if pair.beta_rad == asked.beta_rad else Reason.PROPOSAL_FILTERED
+        gentle = self._gentlest(observation, pair, slips)
+        return self._issue(observation, asked, gentle, slips, mode, reason, shortfall_s)
 
     def _nearest_pair(self, observation: Observation, beta_rad: float, slips: tuple[float, ...]) -> Pair | None:
         """Return the pair nearest to the slip angle asked for.
@@ -206,6 +219,18 @@ class Guard:
             or nearest(beta_rad, rungs, ladder.halvings, lambda slip: steering(slip, soon_s))
             or nearest(beta_rad, rungs, ladder.halvings, lambda slip: any_way(slip, self.need_s))
         )
+
+    def _gentlest(self, observation: Observation, pair: Pair, slips: tuple[float, ...]) -> Pair:
+        """Return the same slip angle with the backup that disturbs least: stopping on the way, if need be sooner.
+
+        Which angle to hold is judged by whether a way to steer is left; what takes over when nobody steers any more
+        had better not spin the vehicle round.
+        """
+        if pair.manoeuvre.braking or self.vehicle.deceleration_mps2 is None:
+            return pair
+        holds = [hold for hold in (pair.hold_s, 0.5 * pair.hold_s, 0.25 * pair.hold_s) if hold >= 1.5 * self.need_s]
+        stopping = holds and self._pair(self._dated, observation, pair.beta_rad, slips, holds)
+        return stopping if stopping and stopping.manoeuvre in STRAIGHT_STOPS else pair
 
     def _shortfall_s(self, observation: Observation, beta_rad: float, slips: tuple[float, ...]) -> float:
         """Return by how much the hold of a refused slip angle falls short of what a tick needs, to 1/16 of it [s]."""
@@ -251,6 +276,7 @@ class Guard:
         pair: Pair,
         slips_rad: tuple[float, ...],
         mode: Mode,
+        reason: Reason,
         shortfall_s: float,
     ) -> Decision:
         control = Control(pair.beta_rad, min(max(asked.speed_mps, 0.0), self.vehicle.v_max_mps))
@@ -266,7 +292,7 @@ class Guard:
             id=self._next_id(),
             stamp_s=observation.stamp_s,
             mode=mode,
-            reason=Reason.PROPOSAL_FILTERED if intervened else Reason.PROPOSAL_CERTIFIED,
+            reason=reason,
             control=control,
             apply_by_s=observation.stamp_s + self.flight_s,
             hold_until_s=observation.stamp_s + pair.hold_s,

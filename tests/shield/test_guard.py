@@ -132,12 +132,28 @@ def test_a_backup_is_repeated_under_one_id_until_a_fresh_pair_replaces_it() -> N
     assert (fresh.mode, fresh.id) == (Mode.ADMIT, stop.id + 1)
 
 
-def test_an_old_proposal_is_followed_no_more() -> None:
+def test_an_old_proposal_is_followed_no_more_the_vehicle_slows_down_on_its_way() -> None:
     guard, first = started()
-    just = guard.tick(0.5, seen(0.5, applied_id=first.id, speed_mps=2.0), None)
-    assert just.mode is Mode.HOLD
-    gone = guard.tick(0.52, seen(0.52, applied_id=just.id, speed_mps=2.0), None)
-    assert (gone.mode, gone.reason) == (Mode.BACKUP, Reason.PROPOSAL_STALE)
+    just = guard.tick(0.2, seen(0.2, applied_id=first.id, speed_mps=2.0), None)
+    assert (just.mode, just.control.speed_mps) == (Mode.HOLD, first.control.speed_mps)
+    gone = guard.tick(0.22, seen(0.22, applied_id=just.id, speed_mps=2.0), None)
+    assert (gone.mode, gone.reason) == (Mode.HOLD, Reason.PROPOSAL_STALE)
+    assert (gone.control.beta_rad, gone.control.speed_mps) == (just.control.beta_rad, 0.0)
+
+
+def test_an_old_proposal_and_nothing_certified_runs_the_stored_backup() -> None:
+    guard, first = started(Disc(30.0, 0.0, 4.0))
+    inside = seen(0.5, Disc(4.02, 0.0, 4.0), applied_id=first.id, speed_mps=10.0)
+    decision = guard.tick(0.5, inside, None)
+    assert (decision.mode, decision.control) == (Mode.BACKUP, first.backup)
+
+
+def test_of_two_backups_the_one_that_stops_on_the_way_is_stored() -> None:
+    guard, _ = started()
+    decision = guard.tick(0.02, seen(0.02, Disc(60.0, 0.0, 4.0), speed_mps=8.0), Proposal(0.02, 0.0, 8.0))
+    assert decision.backup_manoeuvre in (Manoeuvre.BRAKE, Manoeuvre.BRAKE_STRAIGHT)
+    assert decision.backup is not None
+    assert decision.backup.brake
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
