@@ -147,6 +147,52 @@ def test_the_hold_ends_where_a_dense_walk_first_finds_h_negative(
     assert found >= (GRID_M * (graze[0] - 1) if graze.size else WALK_M) - 1e-5
 
 
+@given(
+    names,
+    angles,
+    beyond,
+    shares,
+    st.floats(0.0, 0.3),
+    st.floats(0.0, 0.1),
+    st.floats(0.0, 0.03),
+    st.tuples(shares, shares, shares, shares),
+)
+def test_the_hold_keeps_h_in_every_world_the_errors_allow(
+    name: str,
+    xi: float,
+    beyond_m: float,
+    share: float,
+    position: float,
+    heading: float,
+    steering: float,
+    drawn: tuple[float, float, float, float],
+) -> None:
+    """The vehicle really starts elsewhere, turned, and steers a little otherwise: at the corners of the bounds too."""
+    bare = CONFIGURATIONS[name]
+    vehicle = replace(
+        bare, bounds=Bounds(position_m=position, heading_rad=heading, steering_rad=0.5 * steering, odometry_drift=0.0)
+    )
+    _, _, polar, beta = facing(vehicle, xi, beyond_m, share)
+    found = hold_distance(vehicle, barrier(vehicle), polar.r_m, xi, beta, 30.0)
+    for radial, across, turned, steered in (drawn, tuple(math.copysign(1.0, d) for d in drawn)):
+        size = position / max(1.0, math.hypot(radial, across))
+        x0, y0 = polar.r_m + radial * size, across * size
+        off = turned * heading
+        true = Polar(math.hypot(x0, y0), xi + math.atan2(y0, x0) - off)
+        h = walked(bare, true, beta + 0.5 * steered * steering, max(found, GRID_M))
+        assert h[: max(1, int(found / GRID_M))].min() >= 0.0 or found == 0.0
+
+
+def test_a_heading_error_shortens_a_hold_far_ahead_most() -> None:
+    """Turned by e at the start, a straight path is 2 sin(e/2) s aside after s metres."""
+    vehicle = replace(CONFIGURATIONS["config1"], bounds=Bounds(heading_rad=0.05))
+    aside = 5.2  # the disc is passed at 5.2 m; off by 0.05 x 30 m, at 3.7 m, well inside h < 0
+    polar = Polar(math.hypot(30.0, aside), math.atan2(aside, -30.0))
+    bare = CONFIGURATIONS["config1"]
+    assert hold_distance(bare, barrier(bare), polar.r_m, polar.xi_rad, 0.0, 60.0) == 60.0
+    assert 20.0 < hold_distance(vehicle, barrier(vehicle), polar.r_m, polar.xi_rad, 0.0, 60.0) < 30.0
+
+
 def test_a_hold_that_grazes_zero_is_walked_past() -> None:
     """A straight line that passes with h just above zero, where plain slope steps would creep."""
     vehicle = CONFIGURATIONS["config1"]

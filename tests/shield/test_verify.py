@@ -350,6 +350,7 @@ def test_a_certificate_is_written_read_covered_and_checked(tmp_path: Path) -> No
         assert found.of == 9
 
 
+@pytest.mark.timeout(120)  # two interpreters start, on a machine that may be busy
 def test_two_processes_find_what_one_finds() -> None:
     vehicle = CONFIGURATIONS["config1"]
     assert verify(vehicle, SMALL, workers=2) == verify(vehicle, SMALL, workers=1)
