@@ -4,7 +4,7 @@
 
 Frames are drawn anew from the seed: random roads, lights, obstacles and poses. Three disjoint sets are made: training,
 calibration (confidence and exit thresholds) and test (the card). Needs the torch extra: pip install 'headway[torch]'.
-The shipped package is what the defaults give, in 8 minutes on an NVIDIA H100 with 16 cores; --frames 20000 --epochs 8
+The shipped package is what the defaults give, in 9 minutes on an NVIDIA H100 with 16 cores; --frames 20000 --epochs 8
 trains a coarser one on a CPU.
 """
 

@@ -81,7 +81,7 @@ def export_trunk(network: DrivingNet, index: int) -> onnx.ModelProto:
         centred = build.node("Sub", floats, build.weight(np.float32(128.0)))
         scaled = build.node("Mul", centred, build.weight(np.float32(1.0 / 64.0)))
         x = build.node("Transpose", scaled, perm=[0, 3, 1, 2])
-    for block in network.trunks[index]:  # type: ignore[union-attr]
+    for block in network.trunks[index]:
         x = build.block(block, x)
     build.nodes[-1].output[0] = CUTS[index + 1]
     kind = TensorProto.UINT8 if index == 0 else TensorProto.FLOAT

@@ -36,7 +36,7 @@ def train(
 ) -> DrivingNet:
     """Return a network trained on `frames` (n, 80, 160, 3) and answers (n, 6) for `epochs` passes."""
     torch.manual_seed(seed)
-    network = DrivingNet().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = DrivingNet().to(device).to(memory_format=torch.channels_last)
     pixels, answers = torch.from_numpy(frames).to(device), torch.from_numpy(truth).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=0.02)
     steps = max(1, len(frames) // BATCH)
