@@ -87,7 +87,8 @@ def _text(answer: dict[str, Any], broken: bool) -> str:
     lines = [
         f"vehicle    {answer['vehicle']}, seed {answer['seed']}",
         f"deadlines  {deadlines['states']:,} states of {deadlines['attacked']:,} situations "
-        f"in {deadlines['seconds']:.1f} s, {len(deadlines['counterexamples'])} broken, least clearance {_metres(deadlines['least_clearance_m'])}",
+        f"in {deadlines['seconds']:.1f} s, {len(deadlines['counterexamples'])} broken, "
+        f"least clearance {_metres(deadlines['least_clearance_m'])}",
         f"guard      {guard['ticks']:,} ticks and {guard['states']:,} states in {guard['drives']} drives, "
         f"{len(guard['broken_seeds'])} broken, least clearance {_metres(guard['least_clearance_m'])}",
     ]

@@ -23,6 +23,7 @@ def guard(
 ) -> None:
     """Guard one vehicle: admit only what can be taken back, fifty times a second."""
     from runtime.cli.logs import log_to_stderr
+    from runtime.serve.cover import covering_certificate
     from runtime.serve.guard_process import GuardOptions, GuardProcess
     from runtime.serve.sockets import runtime_folder
     from shield.guard import GuardSettings
@@ -33,7 +34,7 @@ def guard(
     tick_s = loaded.bounds.tick_s or 0.02
     options = GuardOptions(
         socket=socket or runtime_folder() / "headway-guard.sock",
-        certificate=None,
+        certificate=covering_certificate(loaded, certificate, uncertified=uncertified),
         fifo=fifo,
     )
     GuardProcess(loaded, GuardSettings(tick_s=tick_s, proposal_max_age_s=proposal_max_age_s), options).run()

@@ -27,6 +27,7 @@ from runtime.execute.request import Reply, Request, Status
 from runtime.execute.worker import Device
 from runtime.serve import messages
 from runtime.serve.controller import ControllerSettings
+from runtime.serve.cover import covering_certificate
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.pilot import Pilot
@@ -55,6 +56,8 @@ class Daemon:
             raise ConfigurationError("no model package is given: name one with --package or serve.packages")
         self._config = config
         self._vehicle = load_vehicle(config.guard.vehicle)
+        guard_section = config.guard
+        covering_certificate(self._vehicle, guard_section.certificate, uncertified=guard_section.uncertified)
         self._packages = [load_package(path) for path in config.serve.packages]
         self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
         guard = config.guard.socket

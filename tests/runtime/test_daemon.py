@@ -228,3 +228,18 @@ def test_a_silent_client_does_not_hold_up_others(socket: Path, client: headway.C
         for number in range(1, 200):
             deaf.send(msgpack.packb({"kind": "models/1", "id": number}))
         assert client.infer("driving", {"frame": FRAME}).status == "OK"
+
+
+def test_a_vehicle_that_no_certificate_covers_is_refused_unless_told_so(tmp_path: Path) -> None:
+    vehicle = tmp_path / "vehicle.toml"
+    vehicle.write_text('name = "mine"\nl_r_m = 1.5\nbeta_max_rad = 0.5\nv_max_mps = 9.0\ndeceleration_mps2 = 5.0\n')
+    arguments = ("--socket", str(tmp_path / "d.sock"), "--package", str(PACKAGE), "--vehicle", str(vehicle))
+    ended = run("serve", *arguments)
+    assert ended.returncode == 78
+    assert "no shipped certificate covers vehicle 'mine'" in ended.stderr
+    with running(tmp_path, "--vehicle", str(vehicle), "--uncertified") as (socket, _), headway.Client(socket) as client:
+        assert client.status()["guard"]["certificate"] is None
+
+
+def test_a_shipped_vehicle_s_certificate_stands_in_the_status(client: headway.Client) -> None:
+    assert len(client.status()["guard"]["certificate"]) == 64
