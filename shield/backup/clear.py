@@ -66,7 +66,7 @@ def _circle(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: fl
 
 
 def _line(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: float, roots: list[float]) -> Test:
-    if sweep.wedge_rad == 0.0:
+    if sweep.wedge_rad == 0.0 and sweep.pad_m == 0.0:
         arc.add_line(roots, 0.0, 1.0, radius, ox, oy)
         arc.add_line(roots, 0.0, 1.0, -radius, ox, oy)
         arc.add_line(roots, 1.0, 0.0, 0.0, ox, oy)
@@ -76,11 +76,14 @@ def _line(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: floa
     arc.add_line(roots, -sine, -cosine, radius, ox, oy)
     arc.add_line(roots, cosine, sine, 0.0, ox, oy)
     arc.add_line(roots, cosine, -sine, 0.0, ox, oy)
+    # What lies behind is still touched by a vehicle that strays that far before it is under way.
+    arc.add_circle(roots, 0.0, 0.0, radius, ox, oy)
+    radius2 = radius * radius
 
     def test(x: float, y: float) -> bool:
         beside = abs(y) * cosine - x * sine >= radius
         behind = x * cosine + abs(y) * sine <= 0.0
-        return not (beside or behind)
+        return not (beside or behind) or x * x + y * y < radius2
 
     return test
 

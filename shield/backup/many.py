@@ -140,14 +140,15 @@ def circle_shape(l_r: float, sweep: Sweep, radius: Array) -> Shape:
 def line_shape(wedge_rad: float, radius: Array) -> Shape:
     """Return the dilated wedge of all straight lines whose heading is within `wedge_rad` of the body's."""
     cosine, sine = math.cos(wedge_rad), math.sin(wedge_rad)
-    zero = np.zeros_like(radius)
+    zero, radius2 = np.zeros_like(radius), radius * radius
     nx, ny = np.array([[-sine], [-sine], [cosine], [cosine]]), np.array([[cosine], [-cosine], [sine], [-sine]])
 
     def inside(x: Array, y: Array) -> Mask:
         aside = np.abs(y)
-        return (aside * cosine - x * sine < radius) & (x * cosine + aside * sine > 0.0)
+        ahead = (aside * cosine - x * sine < radius) & (x * cosine + aside * sine > 0.0)
+        return ahead | (x * x + y * y < radius2)
 
-    return Shape(None, (nx, ny, np.stack((radius, radius, zero, zero))), inside)
+    return Shape((0.0, 0.0, radius[None, :]), (nx, ny, np.stack((radius, radius, zero, zero))), inside)
 
 
 def arc_shape(l_r: float, sweep: Sweep, start: Array, end: Array, radius: Array) -> Shape:

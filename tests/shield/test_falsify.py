@@ -152,6 +152,13 @@ def test_no_deadline_is_broken(vehicle: Vehicle) -> None:
     assert report.least_clearance_m >= -1e-6
 
 
+def test_an_obstacle_behind_is_not_touched_while_the_slip_angle_ramps_to_straight() -> None:
+    slow = Vehicle(2.4, 1.15, 4.2, a_max_mps2=3.5, bounds=Bounds(slip_rate_radps=3.5, jitter_s=0.02, tick_s=0.02))
+    report = falsify_deadlines(slow, 600_000, seed=3)
+    assert report.attacked > 50
+    assert report.counterexamples == []
+
+
 def test_it_comes_close_so_that_a_mistake_would_show() -> None:
     assert falsify_deadlines(CONFIG1, 1_000_000, seed=1).least_clearance_m < 1e-4
 
