@@ -119,10 +119,12 @@ def open_angles(l_r: float, sweep: Sweep, x: Array, y: Array, radius: Array) -> 
                 break
     if at < least:
         ranges.append((at, least))
-    widths = sorted(((last - first, first) for first, last in ranges if last > first), reverse=True)[:2]
-    if not widths:
+    openings = [(last - first, first) for first, last in ranges if last > first]
+    if not openings:
         return np.empty(0)
-    table = np.array(widths)
+    widest = sorted(openings, reverse=True)[:2]
+    # And the nearest: a disc that the turn is about to meet ends every opening beyond it at once.
+    table = np.array(widest if openings[0] in widest else [*widest, openings[0]])
     return np.append((table[:, 1:] + table[:, :1] * FRACTIONS).ravel(), [0.0] if ranges[0][0] == 0.0 else [])
 
 
