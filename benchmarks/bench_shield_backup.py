@@ -1,7 +1,7 @@
 """Speed and tightness of the backup deadline.
 
 Speed: single queries with 1, 4 and 64 static discs (a field out to 40 m or 100 m around the vehicle), with one moving
-disc, and the batch. Tightness: the distance against a dense search over the same manoeuvres, run beside it: every 2 cm
+disc, and the batch. Tightness: the distance against a dense search over the same manoeuvres, run beside it: every cm
 of the held arc, every manoeuvre sampled, every turn angle of a grid.
 
     python benchmarks/bench_shield_backup.py [--states N] [--dense N] [--json FILE]
@@ -27,13 +27,17 @@ from shield.state import Disc, State
 from shield.vehicle import Vehicle, load_vehicle
 
 CAP_S = 10.0
+STEP_M = 0.01
 Scene = tuple[State, list[Disc]]
 
 
 def scenes(
     vehicle: Vehicle, count: int, discs: int, reach_m: float, seed: int, speed: float = 0.0, spread_rad: float = math.pi
 ) -> list[Scene]:
-    """Return random states that hold any slip angle (a tenth of it where the discs are ahead), with discs within `spread_rad` of straight ahead."""
+    """Return random states with discs within `spread_rad` of straight ahead.
+
+    All round, any slip angle is held; with the discs ahead, a tenth of it, so that the vehicle drives at them.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):
@@ -82,7 +86,7 @@ def time_batch(vehicle: Vehicle, pairs: int, discs: int) -> dict[str, float]:
     return {"pairs_per_s": count * discs / (time.process_time() - begin), "pairs": count * discs}
 
 
-def dense_distance(vehicle: Vehicle, state: State, obstacles: list[Disc], cap_m: float, step: float = 0.02) -> float:
+def dense_distance(vehicle: Vehicle, state: State, obstacles: list[Disc], cap_m: float, step: float = STEP_M) -> float:
     """Return the first place, in steps, that is hit or from which no manoeuvre of the family is clear."""
     clear_at = dense_rule(vehicle, obstacles)
     kappa = math.sin(state.beta_rad) / vehicle.l_r_m
@@ -146,7 +150,7 @@ def tightness(vehicle: Vehicle, questions: list[Scene], cap_s: float) -> dict[st
             continue
         compared += 1
         # The search's step is its own resolution, not ours; so is a turn angle between two of its grid.
-        loose.append(max(0.0, dense - 0.02 - ours.distance_m) / vehicle.v_max_mps)
+        loose.append(max(0.0, dense - STEP_M - ours.distance_m) / vehicle.v_max_mps)
         longer = max(longer, (ours.distance_m - dense) / vehicle.v_max_mps)
     return {
         "compared": compared,

@@ -256,3 +256,9 @@ def test_a_measured_speed_lengthens_what_the_same_way_lasts() -> None:
 def test_impossible_input_is_refused(state: State, disc: Disc, cap_s: float) -> None:
     with pytest.raises(ValueError):
         tolerable_deadline(Method.BACKUP, CONFIG1, state, [disc], cap_s)
+
+
+def test_a_turn_that_starts_in_touch_is_not_followed_through_the_disc() -> None:
+    """The far root of the start's own disc once let the fixed curve through a disc beside the start."""
+    obstacles = [Disc(6.164898242, -3.22157187, 4.631754129), Disc(6.773952401, -3.358305598, 3.942239884)]
+    assert backup(CONFIG2, 0.0, obstacles, 3.0).distance_m == pytest.approx(2.6215, abs=2e-3)

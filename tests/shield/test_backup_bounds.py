@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shield.arc import Reach
+from shield.backup.family import FamilyOf, Kind
 from shield.deadline import Deadline, Method, tolerable_deadline
 from shield.manoeuvre import Manoeuvre, backup_slip_rad, braking_slip_rad, grip_slip_rad
 from shield.state import Disc, State
@@ -272,3 +274,14 @@ def test_a_vehicle_that_errs_within_its_bounds_hits_nothing(
     # The same vehicle, certified as if it did not err, does hit: the scenes can tell.
     unaware = bounded(car, actuation_delay_s=0.1) if in_flight is not None else replace(car, bounds=Bounds())
     assert hits(unaware, car, drives) > 0
+
+
+@pytest.mark.parametrize("bias", [0.01, 0.05, -0.01, -0.05])
+def test_a_biased_circle_stays_within_its_pad_of_the_nominal_one(bias: float) -> None:
+    car = bounded(COASTING, steering_bias_rad=abs(bias))
+    left = next(
+        sweep for sweep in FamilyOf(car, 0.0, Reach.of(car, None)).after(0.0).sweeps if sweep.kind is Kind.CIRCLE
+    )
+    path = errant_path(car, lambda _: car.beta_max_rad + bias, 2.5 * math.pi * left.rho_m)
+    strays = np.abs(np.hypot(path[:, 0] + car.l_r_m, path[:, 1] - left.centre_y_m) - left.rho_m).max()
+    assert 0.5 * left.pad_m < strays <= left.pad_m + STEP_M
