@@ -1,6 +1,6 @@
 """Turns followed by a straight among several obstacles: which angles are tried."""
 
-from pytest import approx
+import pytest
 
 from shield.deadline import Method, tolerable_deadline
 from shield.manoeuvre import Manoeuvre
@@ -22,5 +22,5 @@ def test_the_first_opening_is_tried_however_narrow_it_is() -> None:
     ]
     found = tolerable_deadline(Method.BACKUP, load_vehicle("config1"), State(0.0, 0.0, 0.0, 0.212335), discs, 2.0)
     # 2.237 m: where stepping 1 mm at a time and sampling every turn angle finds the first place without a rescue.
-    assert found.distance_m == approx(2.237, abs=2e-3)
+    assert found.distance_m == pytest.approx(2.237, abs=2e-3)
     assert [item.manoeuvre for item in found.certificate.intervals] == [Manoeuvre.LEFT, Manoeuvre.LEFT_THEN_STRAIGHT]
