@@ -10,7 +10,6 @@ trains a coarser one on a CPU.
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -154,7 +153,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.frames < 512 or options.epochs < 1 or options.workers < 1:
-        sys.exit("--frames must be at least 512, --epochs and --workers at least 1")
+        parser.error("--frames must be at least 512, --epochs and --workers at least 1")
     return options
 
 
