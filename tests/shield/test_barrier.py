@@ -21,8 +21,8 @@ from shield.barrier import (
     slope_bound,
 )
 from shield.deadline import Method, tolerable_deadline
-from shield.hold import Errors, hold_distance
-from shield.state import Disc, State
+from shield.hold import Errors, _Walk, hold_distance
+from shield.state import Disc, State, wrap_angle
 from shield.vehicle import Barrier, Bounds, Vehicle, load_vehicle
 
 CONFIGURATIONS = {name: load_vehicle(name) for name in ("config1", "config2")}
@@ -181,6 +181,53 @@ def test_the_hold_keeps_h_in_every_world_the_errors_allow(
         true = Polar(math.hypot(x0, y0), xi + math.atan2(y0, x0) - off)
         h = walked(bare, true, beta + 0.5 * steered * steering, max(found, GRID_M))
         assert h[: max(1, int(found / GRID_M))].min() >= 0.0 or found == 0.0
+
+
+@given(names, angles, beyond, shares, errors, st.floats(0.0, 20.0), st.sampled_from([1.0, -1.0]))
+def test_the_second_order_bound_of_the_walk(
+    name: str, xi: float, beyond_m: float, share: float, bounds: Bounds, s: float, side: float
+) -> None:
+    """g'' >= -M where the walk stands, against differences; a bound too small would step over a zero."""
+    vehicle = replace(CONFIGURATIONS[name], bounds=bounds)
+    _, _, polar, beta = facing(vehicle, xi, beyond_m, share)
+    walk = _Walk(vehicle, barrier(vehicle), polar.r_m, xi, beta)
+    e, ds = walk.errors, 2e-3
+
+    def branch(at: float, xi_there: float) -> tuple[float, float]:
+        r, pad = walk.polar(at)[0], e.p0_m + at * (e.p1 + at * e.p2_pm)
+        tilt = e.q0_rad + e.q1_pm * at + math.asin(min(1.0, pad / r))
+        return -1.0 / (r - pad), walk.gain * math.cos(0.5 * (side * xi_there + tilt))
+
+    r, here = walk.polar(s)
+    pad = e.p0_m + s * (e.p1 + s * e.p2_pm)
+    if r - pad < 4.0 or 2.0 * pad > r:
+        return
+    values = [branch(at, here + wrap_angle(walk.polar(at)[1] - here)) for at in (s - ds, s, s + ds)]
+    base, angle = ((values[0][i] - 2.0 * values[1][i] + values[2][i]) / ds**2 for i in (0, 1))
+    base_bend, bend = walk._bends(1.0 / (r - pad - ds), e.p1 + 2.0 * s * e.p2_pm, pad / (r - ds))
+    assert base >= -base_bend - 1e-6
+    assert base + angle >= -bend - 1e-6
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_the_second_order_bound_is_not_idle(side: float) -> None:
+    """Beside the disc at full lock, g'' comes within a factor of three of -M."""
+    vehicle = CONFIGURATIONS["config1"]
+    closest = math.inf
+    for xi in np.linspace(-math.pi, math.pi, 60):
+        for s in np.linspace(0.0, 6.0, 40):
+            polar = Polar(6.0, float(xi))
+            walk = _Walk(vehicle, barrier(vehicle), polar.r_m, polar.xi_rad, side * vehicle.beta_max_rad)
+            r, here = walk.polar(float(s))
+            if r < 4.0:
+                continue
+            around = [walk.polar(float(s) + d) for d in (-1e-3, 0.0, 1e-3)]
+            g = [-1.0 / p[0] + walk.gain * math.cos(0.5 * (here + wrap_angle(p[1] - here))) for p in around]
+            base, bend = walk._bends(1.0 / r, 0.0, 0.0)
+            closest = min(closest, bend + (g[0] - 2.0 * g[1] + g[2]) / 1e-6)
+            assert closest > -1e-5
+            assert base <= bend
+    assert closest < 0.67 * bend
 
 
 def test_a_heading_error_shortens_a_hold_far_ahead_most() -> None:
