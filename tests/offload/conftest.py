@@ -142,6 +142,7 @@ class Gate:
 
     name: str = "gate"
     device: str = "cpu:0"
+    merges: bool = False
     open: threading.Event = field(default_factory=threading.Event)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     ran: list[float] = field(default_factory=list)

@@ -194,6 +194,7 @@ def test_a_server_that_falls_silent_is_lost_and_found_again(
     server: ScriptedServer, connect: Callable[..., EdgeClient]
 ) -> None:
     client = connect(ClientSettings(silence_s=0.5))
+    given_up = server.client
     client.submit("driver", INPUTS, in_s(100.0))
     assert client.wait_for(Status.LOST, 15.0)
     assert "has not answered for" in client.state.reason
@@ -207,6 +208,15 @@ def test_a_server_that_falls_silent_is_lost_and_found_again(
         if client.wait_for(Status.CONNECTED, 0.3):
             break
     assert client.state.connected
+    assert server.client != given_up
+
+
+def test_a_server_that_answers_is_not_lost(server: ScriptedServer, connect: Callable[..., EdgeClient]) -> None:
+    client = connect(ClientSettings(silence_s=1.0))
+    for _ in range(30):
+        server.next(Ping)
+    assert client.state.connected
+    assert client.counts["lost"] == 0
 
 
 def test_a_server_that_leaves_is_lost_at_once(

@@ -149,6 +149,8 @@ def test_the_queue_holds_so_many_bytes(serve: Serve, peer: Connect) -> None:
     assert "hold 16 bytes: with 16 more they exceed 20" in refused.message
     served.gate.open.set()
     assert reply_of(connected).code is Code.OK
+    ask(connected, 3)
+    assert reply_of(connected).code is Code.OK
 
 
 def test_an_id_in_use_is_refused(serve: Serve, peer: Connect) -> None:
@@ -160,6 +162,27 @@ def test_an_id_in_use_is_refused(serve: Serve, peer: Connect) -> None:
     assert "request id 1 is in use" in reply_of(connected).message
     served.gate.open.set()
     assert reply_of(connected).code is Code.OK
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 1000.0])
+def test_what_is_not_finite_is_refused(serve: Serve, peer: Connect, inline_s: float) -> None:
+    connected = peer(serve(inline_s=inline_s).server.endpoint)
+    ask(connected, 1, value=np.nan)
+    refused = reply_of(connected)
+    assert refused.code is Code.INVALID
+    assert "every value must be finite" in refused.message
+
+
+def test_a_run_that_holds_up_the_server_is_handed_to_a_worker(serve: Serve, peer: Connect) -> None:
+    served = serve(inline_s=1000.0, inline_limit_s=0.001)
+    connected = peer(served.server.endpoint)
+    ask(connected, 1, value=1.0)
+    assert served.gate.entered.acquire(timeout=15.0)
+    assert served.gate.entered.acquire(timeout=15.0)
+    assert pong_of(connected).ready
+    served.gate.open.set()
+    assert reply_of(connected).code is Code.OK
+    assert served.gate.ran == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("inline_s", [0.0, 1000.0])
