@@ -209,27 +209,6 @@ def test_the_second_order_bound_of_the_walk(
     assert base + angle >= -bend - 1e-6
 
 
-@pytest.mark.parametrize("side", [1.0, -1.0])
-def test_the_second_order_bound_is_not_idle(side: float) -> None:
-    """Beside the disc at full lock, g'' comes within a factor of three of -M."""
-    vehicle = CONFIGURATIONS["config1"]
-    closest = math.inf
-    for xi in np.linspace(-math.pi, math.pi, 60):
-        for s in np.linspace(0.0, 6.0, 40):
-            polar = Polar(6.0, float(xi))
-            walk = _Walk(vehicle, barrier(vehicle), polar.r_m, polar.xi_rad, side * vehicle.beta_max_rad)
-            r, here = walk.polar(float(s))
-            if r < 4.0:
-                continue
-            around = [walk.polar(float(s) + d) for d in (-1e-3, 0.0, 1e-3)]
-            g = [-1.0 / p[0] + walk.gain * math.cos(0.5 * (here + wrap_angle(p[1] - here))) for p in around]
-            base, bend = walk._bends(1.0 / r, 0.0, 0.0)
-            closest = min(closest, bend + (g[0] - 2.0 * g[1] + g[2]) / 1e-6)
-            assert closest > -1e-5
-            assert base <= bend
-    assert closest < 0.67 * bend
-
-
 def test_a_heading_error_shortens_a_hold_far_ahead_most() -> None:
     """Turned by e at the start, a straight path is 2 sin(e/2) s aside after s metres."""
     vehicle = replace(CONFIGURATIONS["config1"], bounds=Bounds(heading_rad=0.05))
