@@ -8,6 +8,7 @@ answered to that client; nothing that a client sends ends the daemon or another 
 import logging
 import os
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -40,6 +41,7 @@ _log = logging.getLogger("headway.daemon")
 _POLL_MS = 50
 _DEFAULT_PRIORITY = 5
 _DRAIN_S = 2.0
+_SWITCH_INTERVAL_S = 5e-4  # threads that hand work to each other wait for the interpreter no longer than this
 
 
 class Daemon:
@@ -78,6 +80,7 @@ class Daemon:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         raise_file_limit()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         with ExitStack() as stack:
             context = stack.enter_context(zmq.Context())
             self._router = stack.enter_context(owned_router(context, self._path))
