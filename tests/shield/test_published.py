@@ -103,6 +103,17 @@ def test_a_position_error_never_lengthens_it(r: float, xi: float, beta: float, e
     assert deadlines == sorted(deadlines, reverse=True)
 
 
+def test_where_a_nearer_ring_holds_more_the_least_counts() -> None:
+    """Rings cut their cells in different places: here the ring at 8 m allows 25 ms more than that at 16 m."""
+    xi, beta = -1.4106354556128908, 0.1805492430833578
+    nearer, farther = (ring_table(VEHICLE, ring).at(xi, beta) for ring in RINGS[4:6])
+    assert nearer > farther + 0.02
+    r = float(least_distance(BARRIER, xi)) + 16.5
+    blurred = replace(VEHICLE, bounds=Bounds(position_m=1.0))
+    assert published_deadline(VEHICLE, at(r, xi, beta), [DISC]).deadline_s == farther
+    assert published_deadline(blurred, at(r, xi, beta), [DISC]).deadline_s == farther
+
+
 def test_a_position_error_is_taken_off_the_distance() -> None:
     edge = float(least_distance(BARRIER, 2.0)) + 1.0
     blurred = replace(VEHICLE, bounds=Bounds(position_m=0.5))

@@ -242,6 +242,20 @@ def test_backup_claims_made_up(
     assert sound(vehicle, Method.BACKUP, (-12.0, 0.0), beta, claimed) is proved
 
 
+@pytest.mark.parametrize("manoeuvre", [Manoeuvre.LEFT, Manoeuvre.LEFT_THEN_STRAIGHT, Manoeuvre.BRAKE])
+def test_a_manoeuvre_must_serve_until_the_switch_time_has_passed(manoeuvre: Manoeuvre) -> None:
+    """5 m of hold leave room to turn, 5 m and 2 m of delay do not; nor for braking within 4 m."""
+    at_once = replace(CONFIGURATIONS["config2"], deceleration_mps2=100.0)
+    start = -12.0 if manoeuvre is not Manoeuvre.BRAKE else -12.2  # braking: 2 m; 5 + 2 + 1.2 to spare
+    late = replace(at_once, bounds=Bounds(actuation_delay_s=0.1))
+    certificate = replace(CERTIFIED, intervals=(Interval(0.0, 5.0, manoeuvre),))
+    claimed = Deadline(0.25, 5.0, "cap", None, certificate, True)
+    assert sound(at_once, Method.BACKUP, (start, 0.0), 0.0, claimed)
+    assert not sound(late, Method.BACKUP, (start, 0.0), 0.0, claimed)
+    shorter = replace(claimed, deadline_s=0.14)
+    assert sound(late, Method.BACKUP, (start, 0.0), 0.0, shorter)
+
+
 @pytest.mark.parametrize(
     ("manoeuvre", "at", "proved"),
     [
