@@ -136,7 +136,7 @@ class Simulation:
         self.control = self.applier.control_at(0.0).control
         self.braking_s = 0.0
         self.drive = Drive()
-        self.aim = (0.0, 0.0)
+        self.aim, self.ask_mps = (0.0, 0.0), vehicle.v_max_mps
         self._pending: list[tuple[float, Decision]] = []
         self._seen: list[Observation] = []
         self._proposal: Proposal | None = None
@@ -240,7 +240,7 @@ class Simulation:
             away_x, away_y = self.aim[0] - self.x, self.aim[1] - self.y
             bearing = math.atan2(away_y, away_x) if math.hypot(away_x, away_y) > 5.0 else self.heading
             turn = 0.5 * wrap_angle(bearing - self.heading)
-            return Proposal(self.time_s, min(max(turn, -limit), limit), self.vehicle.v_max_mps)
+            return Proposal(self.time_s, min(max(turn, -limit), limit), self.ask_mps)
         if rng.random() < 0.1:
             self._asked_rad = rng.choice((0.0, limit, -limit, rng.uniform(-limit, limit), self._at_an_obstacle()))
         if self._fails(0.02):

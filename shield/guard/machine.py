@@ -178,9 +178,7 @@ class Guard:
         """Whether the measured speed agrees with standing; unmeasured, the vehicle's word for it counts."""
         return state.speed_mps is None or state.speed_mps <= self.vehicle.bounds.speed_mps + STANDING_MPS
 
-    def _certify(
-        self, observation: Observation, asked: Proposal, mode: Mode, reason: Reason | None = None
-    ) -> Decision:
+    def _certify(self, observation: Observation, asked: Proposal, mode: Mode, reason: Reason | None = None) -> Decision:
         """Return the decision on a control asked for; `reason` stands in where nobody asked for it just now."""
         limit = self.vehicle.beta_max_rad
         beta = min(max(asked.beta_rad, -limit), limit)
@@ -224,9 +222,10 @@ class Guard:
         """Return the same slip angle with the backup that disturbs least: stopping on the way, if need be sooner.
 
         Which angle to hold is judged by whether a way to steer is left; what takes over when nobody steers any more
-        had better not spin the vehicle round.
+        had better not spin the vehicle round. Close to an obstacle it may have to: stopping there leaves no room to turn.
         """
-        if pair.manoeuvre.braking or self.vehicle.deceleration_mps2 is None:
+        near = pair.hold_s < self.settings.state_max_age_s
+        if near or pair.manoeuvre.braking or self.vehicle.deceleration_mps2 is None:
             return pair
         holds = [hold for hold in (pair.hold_s, 0.5 * pair.hold_s, 0.25 * pair.hold_s) if hold >= 1.5 * self.need_s]
         stopping = holds and self._pair(self._dated, observation, pair.beta_rad, slips, holds)

@@ -86,18 +86,19 @@ def test_the_guard_keeps_its_promise_for_ten_thousand_seconds() -> None:
         assert_kept(DEMO if seed % 2 else a_vehicle(seed), 100_000 + seed, 10.0, moving=True)
 
 
-def test_driving_past_obstacles_is_still_driving() -> None:
-    road = tuple(Disc(17.0 * (place + 1), 0.0, 4.0) for place in range(6))
+@pytest.mark.parametrize(("ask_mps", "least_m"), [(4.0, 15.0), (12.0, 42.0)])
+def test_driving_past_obstacles_is_still_driving(ask_mps: float, least_m: float) -> None:
+    road = tuple(Disc(17.0 * (place + 1), 0.0, 4.0) for place in range(4))
     scenario = replace(
-        draw_scenario(DEMO, 1, 10.0), obstacles=road, start=State(0.0, 0.0, 0.0), careful=True, faults=0.0
+        draw_scenario(DEMO, 1, 5.0), obstacles=road, start=State(0.0, 0.0, 0.0), careful=True, faults=0.0
     )
-    simulation = Simulation(DEMO, scenario)
-    simulation.aim = (150.0, 0.0)
+    simulation = Simulation(DEMO, scenario, GuardSettings(report_barrier=False))
+    simulation.aim, simulation.ask_mps = (150.0, 0.0), ask_mps
     drive = simulation.run()
     assert not drive.broken
-    assert simulation.x > 85.0, "ten seconds straight at six obstacles: round most of them"
-    assert drive.interventions > 50
-    assert drive.backups < 0.1 * drive.ticks
+    assert simulation.x > least_m, "straight at the obstacles and past them"
+    assert drive.interventions > 20
+    assert drive.backups < 0.15 * drive.ticks
 
 
 def test_a_drive_is_the_same_for_the_same_seed() -> None:
