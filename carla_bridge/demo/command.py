@@ -20,6 +20,7 @@ from carla_bridge.demo.table import table
 from carla_bridge.kinematic import KinematicWorld
 from carla_bridge.loop import RealTimeLoop, Tick
 from carla_bridge.scenario import load_scenario
+from devices.package import load_package
 from offload.policy import POLICIES
 from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
@@ -106,7 +107,8 @@ def _episode(
         record = RealTimeLoop(world, session, on_tick=on_tick).run(duration_s)
         killed = processes.kills
     world.close()
-    return summarise(record, world.report(), 1e3 * local_run_j(OffloadSection()), killed)
+    exit_ids = [exit_.id for exit_ in load_package(plan.package).exits]
+    return summarise(record, world.report(), 1e3 * local_run_j(OffloadSection()), exit_ids, killed)
 
 
 def _progress(console: Console) -> Progress:

@@ -52,18 +52,20 @@ class Row:
         return asdict(self)
 
 
-def summarise(record: Record, report: Report, local_mj: float, kills: Sequence[str]) -> Row:
+def summarise(record: Record, report: Report, local_mj: float, exit_ids: Sequence[str], kills: Sequence[str]) -> Row:
     """Return the row of one episode.
 
     Args:
         record: What the loop kept.
         report: What the world says happened.
         local_mj: Published energy of a full local window [mJ].
+        exit_ids: The model's exits, shallow to deep.
         kills: Processes killed during the episode.
     """
     windows = record.windows
     actions = Counter(window.action for window in windows)
-    exits = Counter(window.exit_id for window in windows if window.exit_id is not None)
+    exits = Counter(dict.fromkeys(exit_ids, 0))
+    exits.update(window.exit_id for window in windows if window.exit_id is not None)
     energy = _mean([window.energy_mj for window in windows])
     decided = [decision for decision in record.decisions if decision.reason != "start_at_rest"]
     deadlines = [decision.deadline_s for decision in decided]
@@ -74,7 +76,7 @@ def summarise(record: Record, report: Report, local_mj: float, kills: Sequence[s
         local_runs=actions["local"],
         offloads=actions["offload"],
         fallbacks=actions["failsafe_local"],
-        exit_shares={name: count / sum(exits.values()) for name, count in sorted(exits.items())},
+        exit_shares={name: count / max(1, sum(exits.values())) for name, count in exits.items()},
         energy_mj_per_window=energy,
         energy_saved_pct=100.0 * (1.0 - energy / local_mj),
         energy_exit_scaled_mj_per_window=_mean([window.energy_exit_scaled_mj for window in windows]),
