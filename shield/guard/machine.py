@@ -222,7 +222,7 @@ class Guard:
         """Return the same slip angle with the backup that disturbs least: stopping on the way, if need be sooner.
 
         Which angle to hold is judged by whether a way to steer is left; what takes over when nobody steers any more
-        had better not spin the vehicle round. Close to an obstacle it may have to: stopping there leaves no room to turn.
+        had better not spin the vehicle round. Near an obstacle it may: stopping there would leave no room to turn.
         """
         near = pair.hold_s < self.settings.state_max_age_s
         if near or pair.manoeuvre.braking or self.vehicle.deceleration_mps2 is None:
