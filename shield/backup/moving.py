@@ -25,7 +25,7 @@ Index = NDArray[np.intp]
 CUTS = 8
 """Pieces a blocked piece is cut into."""
 
-FINEST = 4
+FINEST = 5
 """How many times pieces are cut at most."""
 
 
