@@ -74,6 +74,11 @@ class Backend(Protocol):
         """Name of the device, as "cpu:0"."""
         ...
 
+    @property
+    def merges(self) -> bool:
+        """Whether segments that always run together may be given to it as one ONNX model."""
+        ...
+
     def load(self, segment: Segment, model: bytes) -> Loaded:
         """Make a segment ready to run.
 

@@ -3,22 +3,29 @@
 The exits are walked from shallow to deep. Each adds the segments its answer needs and nothing else; as soon as its
 answer is there the caller may stop, and the rest is not computed. Tensors pass between segments as the backend's own
 values, uncopied, and are let go after their last use.
+
+Segments that always run together, because the same exits need them, are merged into one model where the backend can:
+then a cut without an exit behind it costs nothing here, and is there for the day its halves run in two places.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from devices.backend import Backend, CancelToken, Loaded, Value
 from devices.clock import NS_PER_S, Clock, MonotonicClock
 from devices.errors import RunCancelledError
-from devices.package.graph import Exit, Package
+from devices.merge import merge_segments, run_together
+from devices.package.graph import Exit, Package, Segment, order_segments
 from devices.tensor import Array, TensorSpec, check_inputs
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentTime:
-    """One segment's run: when it began, counted from the run's begin, and how long it took [s]."""
+    """One segment's run: when it began, counted from the run's begin, and how long it took [s].
+
+    Merged segments run as one: the time of all stands with the last of them, the others have 0.
+    """
 
     segment_id: str
     device: str
@@ -70,9 +77,9 @@ class ChainResult:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One segment to run, and the tensors that nobody needs once it has."""
+    """One segment, or several merged into one, to run, and the tensors that nobody needs once it has."""
 
-    segment_id: str
+    segment_ids: tuple[str, ...]
     loaded: Loaded
     reads: tuple[str, ...]
     release: tuple[str, ...]
@@ -97,6 +104,7 @@ class Chain:
         segment_ids: Which segments; None for all. Tensors they read and don't produce become the chain's inputs,
             tensors that others read become its outputs.
         clock: Times the segments.
+        merge: Merge segments that always run together, if the backend can.
     Raises:
         KeyError: There is no such segment.
         PackageError: A segment's file is no longer the one that was checked.
@@ -110,6 +118,7 @@ class Chain:
         segment_ids: Iterable[str] | None = None,
         *,
         clock: Clock | None = None,
+        merge: bool = True,
     ) -> None:
         every = [segment.id for segment in package.segments]
         chosen = set(every) if segment_ids is None else {package.segment(segment_id).id for segment_id in segment_ids}
@@ -117,35 +126,55 @@ class Chain:
         self.backend = backend
         self.segment_ids = tuple(segment_id for segment_id in every if segment_id in chosen)
         self._clock = clock or MonotonicClock()
-        self._loaded: dict[str, Loaded] = {
-            segment_id: backend.load(package.segment(segment_id), package.model(segment_id))
-            for segment_id in self.segment_ids
-        }
-        self._reads = {s.id: tuple(spec.name for spec in s.inputs) for s in package.segments}
+        self._members: dict[str, tuple[str, ...]] = {}
+        self._loaded: dict[str, Loaded] = {}
+        units = list(self._load(merge and backend.merges))
+        self._units = {unit.id: unit for unit in order_segments(self.inputs, units)}
         self._plans: dict[int, tuple[_Step, ...]] = {}
+
+    def _load(self, merge: bool) -> Iterator[Segment]:
+        """Load the segments, merged where they may be, and yield what was loaded."""
+        owed = [spec.name for spec in self.outputs]
+        groups = run_together(self.package, self.segment_ids, owed) if merge else [(id_,) for id_ in self.segment_ids]
+        for group in groups:
+            merged = merge_segments(self.package, group) if len(group) > 1 else None
+            if merged is not None:
+                yield self._load_unit(*merged, group)
+                continue
+            for segment_id in group:
+                yield self._load_unit(self.package.segment(segment_id), self.package.model(segment_id), (segment_id,))
+
+    def _load_unit(self, unit: Segment, model: bytes, members: tuple[str, ...]) -> Segment:
+        self._loaded[unit.id] = self.backend.load(unit, model)
+        self._members[unit.id] = members
+        return unit
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Tensors that a run must be given."""
         producers = self.package.producers
-        wanted = {name for segment_id in self.segment_ids for name in self._reads[segment_id]}
+        mine = self._mine
+        wanted = {spec.name for s in self.package.segments if s.id in mine for spec in s.inputs}
         return tuple(
-            s for name, s in self.package.tensors.items() if name in wanted and producers.get(name) not in self._loaded
+            s for name, s in self.package.tensors.items() if name in wanted and producers.get(name) not in mine
         )
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Tensors that segments outside the chain read."""
+        mine = self._mine
+        outside = {spec.name for s in self.package.segments if s.id not in mine for spec in s.inputs}
         producers = self.package.producers
-        outside = {name for s in self.package.segments if s.id not in self._loaded for name in self._reads[s.id]}
-        return tuple(
-            self.package.tensors[name] for name, maker in producers.items() if name in outside and maker in self._loaded
-        )
+        return tuple(self.package.tensors[name] for name, by in producers.items() if name in outside and by in mine)
 
     @cached_property
     def exits(self) -> tuple[Exit, ...]:
         """The exits whose answers this chain produces, shallow to deep."""
-        return tuple(candidate for candidate in self.package.exits if candidate.segment in self._loaded)
+        return tuple(candidate for candidate in self.package.exits if candidate.segment in self._mine)
+
+    @cached_property
+    def _mine(self) -> frozenset[str]:
+        return frozenset(self.segment_ids)
 
     def run(
         self,
@@ -218,7 +247,9 @@ class Chain:
         values.update(part.loaded.run({name: values[name] for name in part.reads}, cancel))
         for name in part.release:
             del values[name]
-        times.append(SegmentTime(part.segment_id, self.backend.device, begin_s, self._since(began_ns) - begin_s))
+        device = self.backend.device
+        times += [SegmentTime(segment_id, device, begin_s, 0.0) for segment_id in part.segment_ids[:-1]]
+        times.append(SegmentTime(part.segment_ids[-1], device, begin_s, self._since(began_ns) - begin_s))
 
     def _answer(
         self, step: _Step, taken: Exit, values: Mapping[str, Value], began_ns: int, times: list[SegmentTime]
@@ -239,41 +270,38 @@ class Chain:
         groups: list[tuple[Exit | None, list[str]]] = [
             (taken, self._missing(self.package.needed(taken.id), done))
             for taken in self.package.exits[first_exit:]
-            if taken.segment in self._loaded
+            if taken.segment in self._mine
         ]
-        owed = [segment_id for spec in self.outputs for segment_id in self._ancestors(spec.name)]
-        groups.append((None, self._missing([s for s in self.segment_ids if s in owed], done)))
-        order = [segment_id for _, segment_ids in groups for segment_id in segment_ids]
+        owed = {segment_id for spec in self.outputs for segment_id in self._ancestors(spec.name)}
+        groups.append((None, self._missing(owed, done)))
+        order = [self._units[unit_id] for _, unit_ids in groups for unit_id in unit_ids]
         keep = {spec.name for spec in self.outputs}
         keep.update(name for taken in self.exits for name in self.package.exit_outputs(taken.id))
-        last_use = {
-            name: segment_id for segment_id in order for name in (*self._makes(segment_id), *self._reads[segment_id])
-        }
+        last_use = {spec.name: unit.id for unit in order for spec in (*unit.outputs, *unit.inputs)}
         return tuple(
             _Step(
-                tuple(self._part(segment_id, last_use, keep) for segment_id in segment_ids),
+                tuple(self._part(unit_id, last_use, keep) for unit_id in unit_ids),
                 taken,
                 0 if taken is None else self.package.exit_index(taken.id),
                 () if taken is None else self.package.exit_outputs(taken.id),
             )
-            for taken, segment_ids in groups
-            if taken is not None or segment_ids
+            for taken, unit_ids in groups
+            if taken is not None or unit_ids
         )
 
-    def _missing(self, segment_ids: Iterable[str], done: set[str]) -> list[str]:
-        missing = [segment_id for segment_id in segment_ids if segment_id in self._loaded and segment_id not in done]
+    def _missing(self, segment_ids: Collection[str], done: set[str]) -> list[str]:
+        """Return what must be run for `segment_ids` and is not in `done`, in running order."""
+        missing = [unit for unit in self._units if unit not in done and self._members[unit][-1] in segment_ids]
         done.update(missing)
         return missing
 
-    def _makes(self, segment_id: str) -> tuple[str, ...]:
-        return tuple(spec.name for spec in self.package.segment(segment_id).outputs)
-
     def _ancestors(self, tensor: str) -> set[str]:
         maker = self.package.producers.get(tensor)
-        if maker is None or maker not in self._loaded:
+        if maker is None or maker not in self._mine:
             return set()
-        return {maker}.union(*(self._ancestors(name) for name in self._reads[maker]))
+        return {maker}.union(*(self._ancestors(spec.name) for spec in self.package.segment(maker).inputs))
 
-    def _part(self, segment_id: str, last_use: Mapping[str, str], keep: set[str]) -> _Part:
-        release = tuple(name for name, user in last_use.items() if user == segment_id and name not in keep)
-        return _Part(segment_id, self._loaded[segment_id], self._reads[segment_id], release)
+    def _part(self, unit_id: str, last_use: Mapping[str, str], keep: set[str]) -> _Part:
+        release = tuple(name for name, user in last_use.items() if user == unit_id and name not in keep)
+        reads = tuple(spec.name for spec in self._units[unit_id].inputs)
+        return _Part(self._members[unit_id], self._loaded[unit_id], reads, release)

@@ -29,6 +29,7 @@ class NullBackend:
     """
 
     name = "null"
+    merges = False  # its times are those of single segments
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class OnnxRuntimeBackend:
     """
 
     name = "onnxruntime"
+    merges = True
 
     def __init__(
         self, device: str = "cpu:0", *, provider: str = CPU, threads: int = 1, allow_fallback: bool = False
@@ -62,6 +63,7 @@ class OnnxRuntimeBackend:
         except Exception as error:  # onnxruntime raises a dozen unrelated types, some plain RuntimeError
             raise BackendError(f"segment {segment.id!r}: onnxruntime refuses {segment.path.name}: {error}") from error
         session.disable_fallback()
+        session._model_bytes = None  # kept for that fallback: as much memory again as the weights take
         used = session.get_providers()
         if used[0] != self.provider and not self.allow_fallback:
             raise BackendError(f"segment {segment.id!r}: onnxruntime took {used[0]} instead of {self.provider}")

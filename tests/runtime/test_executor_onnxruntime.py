@@ -152,7 +152,7 @@ def test_a_failing_segment_leaves_the_finished_exit_to_answer(tmp_path: Path) ->
     desk.submit(2, "one", {"x": np.full((1, 1), -7.0, np.float32)})
     failed = desk.reply()
     assert (failed.status, failed.outputs) == (Status.UNAVAILABLE, {})
-    assert "segment 'gather' failed on cpu:0" in failed.message
+    assert "segment 'first+gather' failed on cpu:0" in failed.message
     desk.executor.close()
 
 

@@ -1,0 +1,147 @@
+"""Merge segments that always run together into one ONNX model, so that a device sees no cut where none is of use.
+
+Two segments that the same exits need (and the same tensors owed outside) are run at the same step of every walk. What
+lies on a path between them is needed by at least the exits that need the later one and at most by those that need the
+earlier one, hence by the same: such groups are convex and the graph of groups has no cycle.
+
+A cut costs what onnxruntime does at a session's border: fusions and the blocked layout of convolutions end there.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import onnx
+
+from devices.package.graph import Package, Segment
+
+MAX_MERGED_BYTES = 2**30  # far enough from protobuf's limit of 2 GiB
+
+
+def run_together(package: Package, segment_ids: Sequence[str], owed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Return some segments of a package in groups that always run together, each in running order.
+
+    Args:
+        package: The package.
+        segment_ids: The segments, in running order.
+        owed: Tensors that are wanted outside, whatever exit is taken.
+    """
+    wanted_by: dict[str, set[str]] = {segment_id: set() for segment_id in segment_ids}
+    for candidate in package.exits:
+        if candidate.segment in wanted_by:
+            for segment_id in _within(package, [candidate.segment], wanted_by):
+                wanted_by[segment_id].add(candidate.id)
+    for segment_id in _within(package, [package.producers[name] for name in owed], wanted_by):
+        wanted_by[segment_id].add("")  # no exit is called so
+    groups: dict[frozenset[str], list[str]] = {}
+    for segment_id, wanting in wanted_by.items():
+        groups.setdefault(frozenset(wanting), []).append(segment_id)
+    return tuple(map(tuple, groups.values()))
+
+
+def _within(package: Package, last: Iterable[str], known: Collection[str]) -> set[str]:
+    """Return `last` and the segments among `known` that they depend on through none but `known`."""
+    found: set[str] = set()
+    waiting = list(last)
+    while waiting:
+        segment_id = waiting.pop()
+        if segment_id not in found:
+            found.add(segment_id)
+            makers = (package.producers.get(spec.name) for spec in package.segment(segment_id).inputs)
+            waiting += [maker for maker in makers if maker is not None and maker in known]
+    return found
+
+
+def merge_segments(package: Package, group: Sequence[str]) -> tuple[Segment, bytes] | None:
+    """Return the segments of a group as one segment with its model, or None where they can't be one.
+
+    The merged segment is called by the joined ids and hands out only what is read outside the group or by an exit.
+    Models of different operator sets, with functions of their own, or too large for one file can't be one.
+
+    Raises:
+        PackageError: A segment's file is no longer the one that was checked.
+    """
+    parts = [package.segment(segment_id) for segment_id in group]
+    if sum(part.path.stat().st_size for part in parts if part.path.exists()) > MAX_MERGED_BYTES:
+        return None
+    made = {spec.name for part in parts for spec in part.outputs}
+    kept = {spec.name for s in package.segments if s.id not in group for spec in s.inputs}
+    kept.update(name for candidate in package.exits for name in package.exit_outputs(candidate.id))
+    inputs = {spec.name: spec for part in parts for spec in part.inputs if spec.name not in made}
+    outputs = tuple(spec for part in parts for spec in part.outputs if spec.name in kept)
+    merged = replace(
+        parts[-1],
+        id="+".join(group),
+        inputs=tuple(inputs.values()),
+        outputs=outputs,
+        macs=sum(part.macs for part in parts),
+    )
+    model = _merge(package, parts, merged)
+    return None if model is None else (merged, model.SerializeToString())
+
+
+def _merge(package: Package, parts: Sequence[Segment], merged: Segment) -> Any | None:
+    """Return one model of several; each one's inner names get its segment's id in front, so that none clash."""
+    shared = {spec.name for part in parts for spec in (*part.inputs, *part.outputs)}
+    whole = onnx.ModelProto()
+    whole.graph.name = merged.id
+    values: dict[str, Any] = {}
+    for part in parts:  # one at a time: a segment's bytes and parsed model are large
+        model = onnx.load_model_from_string(package.model(part.id))
+        if model.functions or (whole.opset_import and _opsets(model) != _opsets(whole)):
+            return None
+        if not whole.opset_import:
+            whole.opset_import.extend(model.opset_import)
+        whole.ir_version = max(whole.ir_version, model.ir_version)
+        prefix = f"{part.id}/"
+        while any(name.startswith(prefix) for name in shared):
+            prefix += "/"
+        _rename(model.graph, {spec.name for spec in (*part.inputs, *part.outputs)}, prefix)
+        whole.graph.node.extend(model.graph.node)
+        whole.graph.initializer.extend(model.graph.initializer)
+        whole.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+        whole.graph.quantization_annotation.extend(model.graph.quantization_annotation)
+        for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
+            if value.name not in values:
+                values[value.name] = onnx.ValueInfoProto()
+                values[value.name].CopyFrom(value)
+    ends = [spec.name for spec in (*merged.inputs, *merged.outputs)]
+    whole.graph.input.extend(values[spec.name] for spec in merged.inputs)
+    whole.graph.output.extend(values[spec.name] for spec in merged.outputs)
+    whole.graph.value_info.extend(value for name, value in values.items() if name not in ends)
+    return whole
+
+
+def _opsets(model: Any) -> set[tuple[str, int]]:
+    return {(opset.domain, opset.version) for opset in model.opset_import}
+
+
+def _rename(graph: Any, keep: Collection[str], prefix: str) -> None:
+    """Put `prefix` before every name of a graph and its branches, but for those in `keep`."""
+
+    def renamed(name: str) -> str:
+        return name if name in keep or not name else prefix + name
+
+    for inner in _graphs(graph):
+        for node in inner.node:
+            node.name = prefix + node.name if node.name else ""
+            node.input[:] = [renamed(name) for name in node.input]
+            node.output[:] = [renamed(name) for name in node.output]
+        for named in (*inner.initializer, *inner.value_info, *inner.input, *inner.output):
+            named.name = renamed(named.name)
+        for sparse in inner.sparse_initializer:
+            sparse.values.name = renamed(sparse.values.name)
+        for annotation in inner.quantization_annotation:
+            annotation.tensor_name = renamed(annotation.tensor_name)
+            for entry in annotation.quant_parameter_tensor_names:
+                entry.value = renamed(entry.value)
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from _graphs(inner)
