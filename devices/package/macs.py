@@ -15,8 +15,13 @@ _MULTIPLYING = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 def count_macs(model: Any) -> int:
     """Return the multiply-accumulates of an onnx.ModelProto at batch 1; an operator of unknown shape counts nothing."""
+    return sum(macs_by_node(model))
+
+
+def macs_by_node(model: Any) -> list[int]:
+    """Return the multiply-accumulates of each node of an onnx.ModelProto at batch 1, in its order."""
     shapes = _shapes(model)
-    return sum(_node_macs(node, shapes) for node in model.graph.node if node.op_type in _MULTIPLYING)
+    return [_node_macs(node, shapes) if node.op_type in _MULTIPLYING else 0 for node in model.graph.node]
 
 
 def _shapes(model: Any) -> dict[str, list[int]]:

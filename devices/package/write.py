@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ def write_package(
     answer_names: Sequence[str] = (),
     calibration: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
+    check: Callable[[Package], None] | None = None,
 ) -> Package:
     """Write a package and return it as loaded back.
 
@@ -95,7 +96,9 @@ def write_package(
             "card": dict(card or {}),
         }
         (building / FILE_NAME).write_text(dump_toml({key: value for key, value in tables.items() if value != {}}))
-        load_package(building)
+        built = load_package(building)
+        if check is not None:
+            check(built)
         building.chmod(0o755)
         _replace(building, folder)
     finally:

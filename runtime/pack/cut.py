@@ -1,0 +1,137 @@
+"""Cut a model into a package of segments that together compute what it computes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from devices.package import Exit, ExitKind, Package, SegmentSource, write_package
+from devices.package.macs import count_macs
+from devices.package.read import MAX_FILE_BYTES
+from devices.tensor import Array
+from runtime.pack.cut_check import max_abs_error
+from runtime.pack.cut_choice import AUTO_CUTS, choose_cuts
+from runtime.pack.cut_extract import extract_parts
+from runtime.pack.cut_graph import Graph, read_graph
+from runtime.pack.cut_points import Cut, cut_at
+from runtime.pack.errors import PackError
+
+Where = int | Literal["auto"] | str
+"""How many cuts, at the best places; "auto"; or tensor names: "," between cuts, "+" between tensors of one cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a package says of itself."""
+
+    name: str
+    version: str = "1"
+    license: str = "unknown"
+    origin: str = "unknown"
+    kind: ExitKind = ExitKind.CUSTOM
+
+
+@dataclass(frozen=True, slots=True)
+class CutModel:
+    """A model in parts.
+
+    Args:
+        package: The package, checked against the model.
+        cuts: Where it was cut, front to back.
+        max_abs_error: Greatest difference of any output from the model's, on every input that was tried.
+    """
+
+    package: Package
+    cuts: tuple[Cut, ...]
+    max_abs_error: float
+
+
+def read_model(path: Path) -> tuple[bytes, Graph]:
+    """Return an ONNX file's bytes and its graph.
+
+    Raises:
+        PackError: It can't be read, or not as a graph.
+        PackageError: It is no ONNX file, or its weights lie outside it.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise PackError(f"{path} has {path.stat().st_size} bytes: must be at most {MAX_FILE_BYTES}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise PackError(f"cannot read {path}: {error.strerror}") from error
+    return data, read_graph(str(path), data)
+
+
+def place_cuts(graph: Graph, data: bytes, where: Where, what: str, auto_cuts: int = AUTO_CUTS) -> tuple[Cut, ...]:
+    """Return where to cut.
+
+    Args:
+        graph: The model.
+        data: Its file's bytes.
+        where: See `Where`.
+        what: The model's file, for messages.
+        auto_cuts: How many cuts "auto" takes, if there are as many cheap ones.
+    Raises:
+        PackError: It can't be cut there, or not as often.
+    """
+    if where == "auto":
+        return choose_cuts(graph, data, auto_cuts, cheap_only=True, what=what)
+    if isinstance(where, int):
+        return choose_cuts(graph, data, where, cheap_only=False, what=what) if where else ()
+    named = [cut_at(graph, _tensors(graph, item), what) for item in where.split(",")]
+    return tuple(sorted(named, key=lambda cut: cut.before.bit_count()))
+
+
+def _tensors(graph: Graph, item: str) -> tuple[str, ...]:
+    name = item.strip()
+    return (name,) if name in graph.makers else tuple(part.strip() for part in name.split("+") if part.strip())
+
+
+def cut_model(
+    path: Path,
+    folder: Path,
+    where: Where,
+    card: Card,
+    *,
+    given: Sequence[Mapping[str, Array]] = (),
+    auto_cuts: int = AUTO_CUTS,
+) -> CutModel:
+    """Cut a model, check the parts against the whole, and write them as a package.
+
+    Args:
+        path: The ONNX file.
+        folder: Where the package shall lie.
+        where: See `Where`; 0 makes a package of one segment.
+        card: What the package says of itself.
+        given: Input sets on which to compare parts and whole, besides random ones.
+        auto_cuts: How many cuts "auto" takes, if there are as many cheap ones.
+    Raises:
+        PackError: The model can't be cut there, or the parts don't compute the same; nothing is written.
+        PackageError: The file can't be used, or `folder` holds something else.
+        InputError: A given input does not fit.
+    """
+    data, graph = read_model(path)
+    what = path.name
+    cuts = place_cuts(graph, data, where, what, auto_cuts)
+    if cuts:
+        parts = extract_parts(graph, cuts, what).models
+        sources = [SegmentSource(f"part{index}", part) for index, part in enumerate(parts, start=1)]
+    else:
+        sources = [SegmentSource("part1", data, macs=count_macs(graph.model))]
+    final = Exit("final", sources[-1].id, graph.outputs[0], kind=card.kind)
+    checked: list[float] = []
+
+    def check(package: Package) -> None:
+        checked.append(max_abs_error(data, package, given, what=what))
+
+    package = write_package(
+        folder,
+        name=card.name,
+        version=card.version,
+        segments=sources,
+        exits=[final],
+        license=card.license,
+        origin=card.origin,
+        check=check,
+    )
+    return CutModel(package, cuts, checked[0])
