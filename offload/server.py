@@ -53,6 +53,7 @@ from offload.wire import (
 _LOG = logging.getLogger("headway.edge")
 _BATCH = 64  # messages read in a row before results and timers get their turn
 _FLUSH_MS = 500
+_LONGEST_POLL_MS = 250
 
 
 class EdgeServer:
@@ -207,13 +208,14 @@ class EdgeServer:
                 self._receive()
             self._expire()
 
-    def _timeout_ms(self, now_s: float, give_up_s: float | None) -> int | None:
+    def _timeout_ms(self, now_s: float, give_up_s: float | None) -> int:
         while self._deadlines and not self._is_open(self._deadlines[0][-1]):
             heapq.heappop(self._deadlines)
         times = [self._deadlines[0][0]] if self._deadlines else []
         if give_up_s is not None:
             times.append(give_up_s)
-        return max(0, int(1e3 * (min(times) - now_s)) + 1) if times else None
+        # Never for ever: a signal that arrives just before the poll is only seen when the poll returns.
+        return max(0, min(_LONGEST_POLL_MS, int(1e3 * (min(times) - now_s)) + 1)) if times else _LONGEST_POLL_MS
 
     def _receive(self) -> None:
         for _ in range(_BATCH):
