@@ -233,7 +233,7 @@ class Guard:
 
     def _shortfall_s(self, observation: Observation, beta_rad: float, slips: tuple[float, ...]) -> float:
         """Return by how much the hold of a refused slip angle falls short of what a tick needs, to 1/16 of it [s]."""
-        steps = [self.need_s * part / 16 for part in range(15, 0, -1)]
+        steps = [self.need_s * part / 16 for part in range(16, 0, -1)]
         pair = self._pair(self._dated, observation, beta_rad, slips, steps)
         return self.need_s - (0.0 if pair is None else pair.hold_s)
 
