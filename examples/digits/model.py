@@ -36,13 +36,13 @@ def load(training: int = 600, seed: int = 0) -> Digits:
     return Digits((images[order] / 16.0).astype(np.float32), classes[order].astype(np.int64), training)
 
 
-def train(digits: Digits, seed: int = 0) -> MLPClassifier:
-    """Return a perceptron fitted to the training images."""
+def train(digits: Digits, seed: int = 0) -> Any:
+    """Return a perceptron, an MLPClassifier, fitted to the training images."""
     network = MLPClassifier(HIDDEN, alpha=1e-3, learning_rate_init=3e-3, max_iter=2000, tol=1e-5, random_state=seed)
     return network.fit(digits.images[: digits.training], digits.classes[: digits.training])
 
 
-def write(folder: Path, network: MLPClassifier, *, probabilities: bool = False) -> Package:
+def write(folder: Path, network: Any, *, probabilities: bool = False) -> Package:
     """Write the perceptron as a package: a segment a hidden layer, the last with the answer."""
     layers = list(zip(network.coefs_, network.intercepts_, strict=True))
     names = ["image", *(f"hidden{k}" for k in range(1, len(layers))), "answer"]

@@ -62,7 +62,7 @@ class Drift:
         exit_id: The exit whose evidence weighs most.
         side: Above or below its band.
         sample: Number of the sample that raised the flag, 1 for the first since the last reset.
-        share: Share that had left by that exit, over the samples since the evidence began to gather.
+        share: Share that had left by that exit, over the samples since the drift most likely began.
         band: What it should be within.
     """
 
@@ -82,18 +82,21 @@ class _Watch:
     if_left: float
     if_not: float
     total: float = 0.0
+    product: float = 1.0
     since: int = 0
     left: int = 0
 
     def update(self, has_left: bool) -> None:
+        ratio = self.if_left if has_left else self.if_not
+        self.total = (self.total + 1.0) * ratio
+        self.product *= ratio
         self.since += 1
         self.left += has_left
-        self.total = (self.total + 1.0) * (self.if_left if has_left else self.if_not)
-        if self.total < 1.0:  # what lies before can't have begun the drift
-            self.since = self.left = 0
+        if self.product <= 1.0:  # the likeliest begin of a drift lies behind this sample
+            self.product, self.since, self.left = 1.0, 0, 0
 
     def restart(self) -> None:
-        self.total, self.since, self.left = 0.0, 0, 0
+        self.total, self.product, self.since, self.left = 0.0, 1.0, 0, 0
 
 
 class DriftMonitor:
@@ -174,7 +177,7 @@ class DriftMonitor:
     def _flag(self) -> Drift:
         heaviest = max(self._watches, key=lambda watch: watch.total)
         band = self.bands[heaviest.exit_index]
-        share = heaviest.left / heaviest.since
+        share = heaviest.left / max(heaviest.since, 1)
         return Drift(band.exit_id, heaviest.side, self._samples, share, (band.low, band.high))
 
     def reset(self) -> None:

@@ -1,6 +1,7 @@
 """Minimise a smooth convex function by L-BFGS with backtracking; as much as fitting a linear head needs.
 
-Reference: Nocedal and Wright, Numerical Optimization, 2nd ed., algorithms 7.4 and 7.5.
+Reference: Nocedal and Wright, Numerical Optimization, 2nd ed., algorithms 7.4 and 7.5; Hager and Zhang, SIAM Journal on
+Optimization 16 (2005), approximate Wolfe condition.
 """
 
 from collections import deque
@@ -15,6 +16,7 @@ Objective = Callable[[Floats], tuple[float, Floats]]
 _MEMORY = 10
 _ARMIJO = 1e-4
 _CURVATURE = 1e-10
+_ROUNDING = 1e-12  # relative
 
 
 def minimise(objective: Objective, start: Floats, *, gradient_tolerance: float = 1e-6, max_steps: int = 300) -> Floats:
@@ -36,7 +38,7 @@ def minimise(objective: Objective, start: Floats, *, gradient_tolerance: float =
         while True:
             trial = point + length * direction
             trial_value, trial_gradient = objective(trial)
-            if trial_value <= value + _ARMIJO * length * slope:
+            if _enough(value, slope, trial_value, float(trial_gradient @ direction), length):
                 break
             length *= 0.5
             if length < 1e-12:  # the value can't be told from rounding any more
@@ -46,6 +48,13 @@ def minimise(objective: Objective, start: Floats, *, gradient_tolerance: float =
             pairs.append((moved, turned))
         point, value, gradient = trial, trial_value, trial_gradient
     return point
+
+
+def _enough(value: float, slope: float, trial_value: float, trial_slope: float, length: float) -> bool:
+    """Whether a trial went down enough; by its slope where values can't be told apart any more (Hager and Zhang)."""
+    if trial_value <= value + _ARMIJO * length * slope:
+        return True
+    return trial_value <= value + _ROUNDING * abs(value) and trial_slope <= (2.0 * _ARMIJO - 1.0) * slope
 
 
 def _inverse_hessian_times(gradient: Floats, pairs: "deque[tuple[Floats, Floats]]") -> Floats:

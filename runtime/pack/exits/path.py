@@ -1,9 +1,10 @@
 """The path of threshold settings that the certificate is looked for on, made without the certifying samples.
 
-It begins with every gate closed and opens one gate at each step, to the next level at which some designing sample
-leaves earlier, always the gate that saves most work per disagreement it adds: (saving) / (added disagreements + 1/2).
-So settings that are likely to hold come first, gates of a poor exit open last and those that save nothing never. Every
-step only opens: the sets of samples that leave are nested along the path.
+It begins with every gate closed. Of all ways to open one gate further, by any number of levels, the one that saves most
+work per disagreement it adds, (saving) / (added disagreements + 1/2), is gone next, level by level. So settings that
+are likely to hold come first, gates of a poor exit open last and those that save nothing never; looking several levels
+ahead keeps one unlucky sample from closing a good exit. Every step only opens: the sets of samples that leave are
+nested along the path.
 """
 
 import numpy as np
@@ -28,11 +29,11 @@ def make_path(design: Evidence, levels: int = LEVELS) -> Floats:
     opens = np.stack([_first_level(scores, ladder) for scores, ladder in zip(design.scores, ladders, strict=True)])
     state = np.zeros(len(ladders), np.int64)
     rows = [[ladder[0] for ladder in ladders]]
-    last = np.array([len(ladder) - 1 for ladder in ladders])
-    while (step := _best_step(design, opens, state, last)) is not None:
-        gate, level = step
-        state[gate] = level
-        rows.append([ladder[level] for ladder, level in zip(ladders, state, strict=True)])
+    while (stretch := _best_stretch(design, opens, state)) is not None:
+        gate, stops = stretch
+        for level in stops:
+            state[gate] = level
+            rows.append([ladder[level] for ladder, level in zip(ladders, state, strict=True)])
     return np.array(rows, np.float64)
 
 
@@ -42,28 +43,29 @@ def _ladder(scores: Floats, levels: int) -> Floats:
     They are float32 numbers, as confidences are, so that a threshold means the same in a package file and in a graph.
     """
     quantiles = np.quantile(scores, 1.0 - np.arange(1, levels + 1) / levels, method="lower")
-    return np.concatenate([[np.inf], np.unique(quantiles.astype(np.float32))[::-1]])
+    rounded = quantiles.astype(np.float32)
+    below = np.where(rounded > quantiles, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+    return np.concatenate([[np.inf], np.unique(below)[::-1].astype(np.float64)])
 
 
 def _first_level(scores: Floats, ladder: Floats) -> Ints:
-    """Return the first level of a falling ladder whose threshold lets each score pass, its length if none does."""
+    """Return the first level of a falling ladder whose threshold lets each score pass; the last lets all pass."""
     return np.searchsorted(-ladder, -scores, side="left").astype(np.int64)
 
 
-def _best_step(design: Evidence, opens: Ints, state: Ints, last: Ints) -> tuple[int, int] | None:
-    """Return the gate to open next and the level to open it to; None if no gate can save anything more."""
+def _best_stretch(design: Evidence, opens: Ints, state: Ints) -> tuple[int, Ints] | None:
+    """Return the gate to open and the levels to open it to in turn; None if no gate can save anything more."""
     leaves, loss, cost = _outcome(design, opens, state)
     best, best_worth = None, 0.0
     for gate, exit_index in enumerate(design.gates):
-        level = int(opens[gate][leaves > exit_index].min(initial=np.iinfo(np.int64).max))
-        if level > last[gate]:
-            continue
-        trial = state.copy()
-        trial[gate] = level
-        _, trial_loss, trial_cost = _outcome(design, opens, trial)
-        worth = (cost - trial_cost) / (trial_loss - loss + 0.5)
-        if worth > best_worth:
-            best, best_worth = (gate, level), worth
+        levels = np.unique(opens[gate][leaves > exit_index])  # where some sample leaves earlier than it does now
+        for count, level in enumerate(levels, start=1):
+            trial = state.copy()
+            trial[gate] = level
+            _, trial_loss, trial_cost = _outcome(design, opens, trial)
+            worth = (cost - trial_cost) / (trial_loss - loss + 0.5)
+            if worth > best_worth:
+                best, best_worth = (gate, levels[:count]), worth
     return best
 
 
