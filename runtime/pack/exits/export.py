@@ -59,10 +59,10 @@ def export_head(
 
 
 def _linear_nodes(build: GraphBuilder, linear: Linear, x: str) -> str:
-    """Append x W / scale + (b - mean W / scale)."""
-    weight = linear.weight / linear.scale[:, None]
-    bias = linear.bias - linear.mean @ weight
-    return build.node("Gemm", x, build.weight(weight.astype(np.float32)), build.weight(bias.astype(np.float32)))
+    """Append (x - mean) W / scale + b; folding the mean into b would cancel away the last digits of float32."""
+    centred = build.node("Sub", x, build.weight(linear.mean.astype(np.float32)))
+    weight = build.weight((linear.weight / linear.scale[:, None]).astype(np.float32))
+    return build.node("Gemm", centred, weight, build.weight(linear.bias.astype(np.float32)))
 
 
 def _answer_nodes(build: GraphBuilder, logits: str, form: AnswerForm) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.pack.exits.evidence import Evidence
+from runtime.pack.exits.evidence import Evidence, Floats
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Population:
     def draw(self, samples: int, rng: np.random.Generator, windows: bool = False) -> Evidence:
         """Return independent samples."""
         difficulty = rng.random(samples)
-        scores, differs = [], []
+        scores: list[Floats] = []
+        differs = []
         for rate in self.rates:
             differs.append(rng.random(samples) < rate * difficulty**self.power)
             score = 1.0 - difficulty + self.noise * rng.standard_normal(samples)

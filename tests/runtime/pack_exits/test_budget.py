@@ -17,9 +17,7 @@ COSTS = np.array([0.2, 0.5, 1.0])
     budget=st.floats(0.21, 1.0),
     beta=st.floats(0.1, 200.0),
 )
-def test_rates_are_shares_within_the_budget(
-    disagreement: tuple[float, float], budget: float, beta: float
-) -> None:
+def test_rates_are_shares_within_the_budget(disagreement: tuple[float, float], budget: float, beta: float) -> None:
     risks = np.array([*disagreement, 0.0])
     rates = exit_rates(risks, COSTS, budget, beta)
     assert rates.sum() == pytest.approx(1.0)

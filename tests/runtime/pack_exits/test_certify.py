@@ -121,7 +121,7 @@ def test_fewer_samples_than_any_guarantee_needs_are_refused(samples: int, enough
     if enough:
         certify(path, drawn, 0.01, 0.05)
         return
-    with pytest.raises(TooFewSamplesError, match="298 calibration samples.* needs at least 299") as caught:
+    with pytest.raises(TooFewSamplesError, match=r"298 calibration samples.* needs at least 299") as caught:
         certify(path, drawn, 0.01, 0.05)
     assert (caught.value.samples, caught.value.needed) == (298, 299)
 

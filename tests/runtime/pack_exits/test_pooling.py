@@ -30,9 +30,9 @@ def test_onnx_pools_as_numpy_does(
 ) -> None:
     rng = np.random.default_rng(0)
     specs = [TensorSpec(*parts) for parts in declared]
-    open_sizes = {"N": 3, "T": 4, "H": 5, "W": 6}
+    open_sizes: dict[int | str, int] = {"N": 3, "T": 4, "H": 5, "W": 6}
     values = {
-        s.name: rng.normal(size=[open_sizes.get(str(x), x) for x in s.shape]).astype(s.dtype)  # type: ignore[misc]
+        s.name: rng.normal(size=[x if isinstance(x, int) else open_sizes[x] for x in s.shape]).astype(s.dtype)
         for s in specs
     }
     build = GraphBuilder("pool")

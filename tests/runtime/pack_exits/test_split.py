@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from runtime.pack.exits.split import folds, split
 
 
-@given(groups=st.lists(st.integers(0, 20), min_size=2, max_size=120), share=st.floats(0.05, 0.95), seed=st.integers(0, 9))
+@given(
+    groups=st.lists(st.integers(0, 20), min_size=2, max_size=120), share=st.floats(0.05, 0.95), seed=st.integers(0, 9)
+)
 def test_both_parts_are_disjoint_whole_and_keep_groups(groups: list[int], share: float, seed: int) -> None:
     first, second = split(len(groups), share, seed, groups)
     assert sorted([*first, *second]) == list(range(len(groups)))
