@@ -3,8 +3,8 @@
 Run: python benchmarks/bench_pack.py [--quick] [--json FILE] [--efficientnet FILE.onnx]
 
 ResNet-18 (224 x 224, random weights), the driving package's whole model and, if its file is given (see
-examples/export_efficientnet.py), EfficientNet-Lite0; one intra-op thread. Of each model, in one process and alternating
-order:
+examples/export_efficientnet.py), EfficientNet-Lite0; one intra-op thread. Of each model, in one process and shuffled
+order (in a fixed order the first and last would follow themselves and find the caches warm):
 
 session    one bare onnxruntime session of the whole model
 one        a package of one segment: what packaging alone costs
@@ -15,6 +15,7 @@ memory     growth of a fresh process that loads and runs the model: resident aft
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from bench_executor import alternate
+from bench_executor import Times, timed
 from machine import machine
 from resnet import whole_model
 
@@ -56,9 +57,23 @@ def runner(side: str, model: Path, package: Path) -> Callable[[], object]:
     return lambda: chain.run(inputs)
 
 
+def shuffled(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Time all sides in every round, each time in another order."""
+    order, rng = list(sides), random.Random(0)
+    times = {side: Times([], []) for side in sides}
+    for round_ in range(rounds + 5):
+        rng.shuffle(order)
+        for side in order:
+            clock_s, cpu_s = timed(sides[side])
+            if round_ >= 5:
+                times[side].clock_s.append(clock_s)
+                times[side].cpu_s.append(cpu_s)
+    return times
+
+
 def bench_time(model: Path, package: Path, rounds: int, limit: float) -> dict[str, Any]:
     """Compare the sides' times."""
-    times = alternate({side: runner(side, model, package) for side in SIDES}, rounds)
+    times = shuffled({side: runner(side, model, package) for side in SIDES}, rounds)
     base = times["session"]
     figures: dict[str, Any] = {}
     for side, measured in times.items():

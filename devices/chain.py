@@ -15,6 +15,7 @@ from functools import cached_property
 from devices.backend import Backend, CancelToken, Loaded, Value
 from devices.clock import NS_PER_S, Clock, MonotonicClock
 from devices.errors import RunCancelledError
+from devices.memory import release_freed
 from devices.merge import merge_segments, run_together
 from devices.package.graph import Exit, Package, Segment, order_segments
 from devices.tensor import Array, TensorSpec, check_inputs
@@ -129,6 +130,7 @@ class Chain:
         self._members: dict[str, tuple[str, ...]] = {}
         self._loaded: dict[str, Loaded] = {}
         units = list(self._load(merge and backend.merges))
+        release_freed()
         self._units = {unit.id: unit for unit in order_segments(self.inputs, units)}
         self._plans: dict[int, tuple[_Step, ...]] = {}
 

@@ -4,9 +4,13 @@ onnxruntime falls back to the CPU silently; here that is an error unless allowed
 makes the run several times slower as soon as the other core is busy. On the CPU `session.run` wraps numpy arrays
 without copying, both ways, and costs 3 us against 30 us for the Python binding calls: a value is the array itself.
 A run is stopped through its own RunOptions, whose grain is one graph node; the session stays usable.
+
+All CPU sessions of a process share one memory arena. With an arena each, a model in three segments touches three times
+the memory: EfficientNet-Lite0 then takes 6 % longer than in one session instead of 3 %.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import onnxruntime
@@ -58,6 +62,9 @@ class OnnxRuntimeBackend:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _QUIET
+        if self.provider == CPU:
+            _share_arena()
+            options.add_session_config_entry("session.use_env_allocators", "1")
         try:
             session = onnxruntime.InferenceSession(model, options, providers=[self.provider])
         except Exception as error:  # onnxruntime raises a dozen unrelated types, some plain RuntimeError
@@ -77,6 +84,14 @@ class OnnxRuntimeBackend:
         """Return the array itself: it wraps the session's output where it lies."""
         array: Array = value
         return array
+
+
+@cache
+def _share_arena() -> None:
+    """Make the process's one CPU arena, which grows by what is asked for and not by powers of two."""
+    kind, memory = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    settings = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
+    onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, memory), settings)
 
 
 class LoadedSession:
