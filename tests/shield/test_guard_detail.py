@@ -19,6 +19,8 @@ from shield.vehicle import Vehicle, load_vehicle
 
 DEMO = load_vehicle("demo")
 LIMIT = DEMO.beta_max_rad
+COASTING = replace(DEMO, deceleration_mps2=None)
+"""Without brakes, so that no backup holds on to the arc it starts from."""
 
 
 def seen(stamp_s: float, *discs: Disc, applied_id: int = 0, speed_mps: float = 0.0) -> Observation:
@@ -52,7 +54,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
 
 
 def test_the_held_angle_stays_in_effect_until_the_next_one_can(spy: Spy) -> None:
-    guard = Guard(DEMO)
+    guard = Guard(COASTING)
     first = guard.tick(0.0, seen(0.0), Proposal(0.0, 0.3, 5.0))
     assert spy.slips == {0.0}
     assert DEMO.bounds.actuation_delay_s < spy.flight_s < DEMO.bounds.actuation_delay_s + 1e-5
@@ -65,20 +67,21 @@ def test_the_held_angle_stays_in_effect_until_the_next_one_can(spy: Spy) -> None
 
 
 def test_a_hold_that_ends_before_the_next_control_can_take_effect_brings_its_backup(spy: Spy) -> None:
-    guard = Guard(DEMO)
+    guard = Guard(COASTING)
     first = guard.tick(0.0, seen(0.0), Proposal(0.0, 0.3, 5.0))
     assert first.backup is not None
     guard.tick(0.47, seen(0.47, applied_id=first.id), Proposal(0.47, 0.3, 5.0))
     assert spy.slips == {0.0, 0.3}
-    guard = Guard(DEMO)
+    guard = Guard(COASTING)
     first = guard.tick(0.0, seen(0.0), Proposal(0.0, 0.3, 5.0))
     assert first.backup is not None
     guard.tick(0.485, seen(0.485, applied_id=first.id), Proposal(0.485, 0.3, 5.0))
     assert spy.slips == {0.0, 0.3, first.backup.beta_rad}
+    assert first.backup.beta_rad != 0.3
 
 
 def test_after_a_stop_the_stored_backup_is_what_is_in_effect(spy: Spy) -> None:
-    guard = Guard(DEMO)
+    guard = Guard(COASTING)
     first = guard.tick(0.0, seen(0.0), Proposal(0.0, 0.3, 5.0))
     assert first.backup is not None
     stop = guard.tick(0.02, replace(seen(0.02), stamp_s=math.nan), None)
@@ -196,3 +199,45 @@ def test_the_cap_reaches_both_deadlines() -> None:
     assert decision.deadline_s == 0.7
     assert decision.barrier_deadline_s is not None
     assert decision.barrier_deadline_s <= 0.7
+
+
+@pytest.mark.parametrize("place", [(math.nan, 0.0), (0.0, math.inf)])
+def test_an_impossible_pose_is_noticed_among_obstacles_too(place: tuple[float, float]) -> None:
+    lost = replace(seen(0.0, Disc(30.0, 0.0, 1.0)), state=State(*place, 0.0, 0.0, 0.0))
+    assert Guard(DEMO).tick(0.0, lost, Proposal(0.0, 0.0, 5.0)).reason is Reason.OBSERVATION_INVALID
+
+
+def test_a_point_may_stand_in_the_way() -> None:
+    point = seen(0.0, Disc(30.0, 0.0, 0.0))
+    assert Guard(DEMO).tick(0.0, point, Proposal(0.0, 0.0, 5.0)).mode is Mode.ADMIT
+
+
+def test_a_slip_angle_off_by_the_declared_steering_error_is_possible() -> None:
+    loose = replace(DEMO, bounds=replace(DEMO.bounds, steering_rad=0.01, steering_bias_rad=0.02))
+    for off, reason in ((0.0299, Reason.START_AT_REST), (0.0301, Reason.OBSERVATION_INVALID)):
+        state = State(0.0, 0.0, 0.0, LIMIT + off, 0.0)
+        assert Guard(loose).tick(0.0, Observation(0.0, state, (), 0), None).reason is reason
+
+
+def held_s(vehicle: Vehicle, disc: Disc, speed_mps: float) -> float:
+    """Return the longest hold of 10, 20, ... 500 ms straight at an obstacle that can be certified [s]."""
+    pair = certified_pair(vehicle, State(0.0, 0.0, 0.0, 0.0, speed_mps), (disc,), [0.01 * k for k in range(50, 0, -1)])
+    return 0.0 if pair is None else pair.hold_s
+
+
+def test_obstacles_that_move_shorten_a_hold_and_later_switching_does_too() -> None:
+    still, slow, fast = (held_s(DEMO, Disc(7.0, 0.0, 4.0, top), 3.0) for top in (0.0, 0.5, 2.0))
+    assert still > slow > fast
+    lazy = replace(DEMO, bounds=replace(DEMO.bounds, fail_safe_s=0.1))
+    assert held_s(lazy, Disc(7.0, 0.0, 4.0, 2.0), 3.0) < fast
+    assert held_s(COASTING, Disc(30.0, 0.0, 1.0, 0.5), 3.0) == 0.0, "without brakes nothing can be promised"
+
+
+def test_what_the_vehicle_cannot_grip_is_refused() -> None:
+    slippery = replace(DEMO, bounds=replace(DEMO.bounds, lateral_accel_mps2=5.0))
+    free = (Disc(90.0, 0.0, 1.0),)
+    assert certified_pair(slippery, State(0.0, 0.0, 0.0, 0.5, 3.0), free, (0.1,)) is None
+    assert certified_pair(slippery, State(0.0, 0.0, 0.0, 0.0, 3.0), free, (0.1,)) is not None
+    decision = Guard(slippery).tick(0.0, seen(0.0, *free), Proposal(0.0, 0.5, 5.0))
+    assert decision.intervened
+    assert abs(decision.control.beta_rad) < 0.1
