@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shield.arc import Reach
@@ -63,6 +63,7 @@ def bounded(vehicle: Vehicle, **bounds: float) -> Vehicle:
 
 
 @pytest.mark.parametrize("name", GROWING)
+@settings(max_examples=20)  # moving obstacles and drift take tens of milliseconds an answer
 @given(share=shares, speed=speeds, obstacles=scenes(), brakes=st.booleans())
 def test_enlarging_a_bound_never_lengthens(
     name: str, share: float, speed: float | None, obstacles: list[Disc], brakes: bool
