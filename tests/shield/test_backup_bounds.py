@@ -63,7 +63,7 @@ def bounded(vehicle: Vehicle, **bounds: float) -> Vehicle:
 
 
 @pytest.mark.parametrize("name", GROWING)
-@settings(max_examples=20)  # moving obstacles and drift take tens of milliseconds an answer
+@settings(max_examples=8)  # moving obstacles and drift take tens of milliseconds an answer
 @given(share=shares, speed=speeds, obstacles=scenes(), brakes=st.booleans())
 def test_enlarging_a_bound_never_lengthens(
     name: str, share: float, speed: float | None, obstacles: list[Disc], brakes: bool
