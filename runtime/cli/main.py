@@ -17,6 +17,8 @@ COMMANDS = {
     "serve": "runtime.cli.serve",
     "guard": "runtime.cli.guard",
     "edge": "runtime.cli.edge",
+    "pack": "runtime.cli.pack",
+    "infer": "runtime.cli.infer",
     "models": "runtime.cli.models",
     "status": "runtime.cli.status",
     "deadline": "runtime.cli.deadline",
