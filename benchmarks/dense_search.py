@@ -3,7 +3,7 @@
 No closed form and nothing of the shield's: the held arc and every manoeuvre are stepped by the midpoint rule, a place
 on the arc counts as clear when the points of some manoeuvre are all outside every disc, a turn followed by a straight
 is tried at every angle of a grid, and places are looked at every `STRIDE_M`. A place that fails is looked at again with
-curves ten times as fine before it counts.
+curves ten and a hundred times as fine before it counts; an opening narrower than that is not found.
 """
 
 import math
@@ -20,8 +20,8 @@ Test = Callable[..., Mask]
 STRIDE_M, GRAIN_M = 0.05, 0.001
 """Places on the held arc: first every stride, then every grain where the first of them fails [m]."""
 
-CURVE_M = 0.04
-"""Spacing of a manoeuvre's points [m]; a tenth of it where a place has failed."""
+CURVE_M, FINER_M = 0.04, (0.004, 0.0004)
+"""Spacing of a manoeuvre's points, and the spacings tried where a place has failed [m]."""
 
 AT_ONCE = 64
 """Places looked at together."""
@@ -94,7 +94,7 @@ class Search:
             part = places[begin : begin + AT_ONCE]
             clear = self._clear(arc, beta, discs, part, CURVE_M)
             for index in part[~clear]:
-                if not self._clear(arc, beta, discs, np.array([index]), 0.1 * CURVE_M)[0]:
+                if not any(self._clear(arc, beta, discs, np.array([index]), spacing)[0] for spacing in FINER_M):
                     return int(index)
         return None
 
