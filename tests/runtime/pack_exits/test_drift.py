@@ -1,5 +1,7 @@
 """The drift monitor: declared false-alarm rate, quick alarm, and the bands it watches."""
 
+from math import log
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -131,3 +133,15 @@ def test_misuse_is_told() -> None:
         DriftMonitor(BANDS, "final", every=0)
     with pytest.raises(ValueError, match="'exit9' is not one of"):
         DriftMonitor(BANDS, "final").observe("exit9")
+
+
+def test_bands_reach_as_far_as_the_inequalities_say() -> None:
+    drawn = Population().draw(1000, np.random.default_rng(5))
+    thresholds = np.median(drawn.scores, axis=1)
+    leaves = drawn.leaves_at(thresholds)
+    for nested, factors in ((True, (8.0, 8.0)), (False, (1001.0, 2002.0))):
+        bands = share_bands(drawn, thresholds, 0.05, nested=nested)
+        for exit_index, (band, factor) in enumerate(zip(bands, factors, strict=True)):
+            share = float(np.mean(leaves <= exit_index))
+            reach = (log(2 * factor / 0.05) / 2000) ** 0.5  # two exits share delta
+            assert band == pytest.approx((share - reach, share + reach))
