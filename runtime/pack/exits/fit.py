@@ -74,6 +74,7 @@ def fit_exits(
     inputs: Mapping[str, Array],
     settings: ExitSettings | None = None,
     *,
+    fitting: Mapping[str, Array] | None = None,
     groups: Sequence[Hashable] | None = None,
     backend: Backend | None = None,
 ) -> FittedExits:
@@ -84,7 +85,8 @@ def fit_exits(
         inputs: Unlabelled calibration inputs by name, each of shape (n, ...): the package's inputs with n in place of
             the batch size.
         settings: What is asked.
-        groups: A label a sample; samples of one label (near-duplicates, one drive) stay on one side of the split.
+        fitting: Inputs that fit the heads; all of `inputs` then choose thresholds. None: a share of `inputs` fits.
+        groups: A label a sample of `inputs`; samples of one label (near-duplicates, one drive) stay on one side of the split.
         backend: Device that runs the segments; None: onnxruntime on the CPU, one thread.
     Raises:
         TooFewSamplesError: Fewer samples are left to choose thresholds with than the bound needs.
@@ -100,15 +102,16 @@ def fit_exits(
             f"package {package.name!r} has exits {[e.id for e in package.exits]}: fit_exits needs only a final one; "
             "calibrate_exits chooses thresholds for exits that are there"
         )
-    fitting, choosing = _split(sample_count(package, inputs), settings, groups)
+    source = inputs if fitting is None else fitting
+    fit_rows, choosing = _rows(package, inputs, fitting, settings, groups)
     cuts = choose_cuts(package, settings.count, settings.at, settings.grid)
     final = package.exits[0]
-    traces = trace_cuts(package, backend, inputs, fitting, cuts, settings.grid)
+    traces = trace_cuts(package, backend, source, fit_rows, cuts, settings.grid)
     form = answer_form(package.tensors[final.answer], final.kind, settings.kind, settings.tolerance, traces.final)
     if form.kind is ExitKind.CLASSIFICATION:
         check_score(settings.score, form.classes, settings.temperature)
-    labels = None if groups is None else [groups[row] for row in fitting]
-    parts = folds(len(fitting), FOLDS, settings.seed, labels)
+    labels = None if groups is None or fitting is not None else [groups[row] for row in fit_rows]
+    parts = folds(len(fit_rows), FOLDS, settings.seed, labels)
     names = _names(package, len(cuts))
     heads = [
         _fit_head(name, cut, features, traces.final, package.tensors[final.answer], form, parts, settings)
@@ -146,11 +149,12 @@ def fit_exits(
             "score": str(settings.score) if form.kind is ExitKind.CLASSIFICATION else "error-head",
             "temperature": settings.temperature,
             "grid": settings.grid,
-            "fit_samples": len(fitting),
+            "fit_samples": len(fit_rows),
             "seed": settings.seed,
             "kind": str(form.kind),
             **({"tolerance": list(form.tolerance)} if form.tolerance else {}),
             "inputs_sha256": inputs_sha256(inputs),
+            **({} if fitting is None else {"fitting_sha256": inputs_sha256(fitting)}),
         },
     )
 
@@ -241,17 +245,37 @@ def _write(
     )
 
 
+def _rows(
+    package: Package,
+    inputs: Mapping[str, Array],
+    fitting: Mapping[str, Array] | None,
+    settings: ExitSettings,
+    groups: Sequence[Hashable] | None,
+) -> tuple[Ints, Ints]:
+    """Return which rows fit, of `fitting` or else of `inputs`, and which rows of `inputs` choose."""
+    samples = sample_count(package, inputs)
+    if fitting is None:
+        return _split(samples, settings, groups)
+    first, second = np.arange(sample_count(package, fitting)), np.arange(samples)
+    _check_counts(first, second, settings)
+    return first, second
+
+
 def _split(samples: int, settings: ExitSettings, groups: Sequence[Hashable] | None) -> tuple[Ints, Ints]:
     first, second = split(samples, settings.fit_share, settings.seed, groups)
+    _check_counts(first, second, settings)
+    return first, second
+
+
+def _check_counts(first: Ints, second: Ints, settings: ExitSettings) -> None:
     if settings.budget is None:
         needed = least_samples(settings.max_disagreement, settings.delta)
         if len(second) < needed:
             raise TooFewSamplesError(len(second), needed, settings.max_disagreement, settings.delta)
     if min(len(first), len(second)) < _LEAST_FIT:
         raise CalibrationError(
-            f"{samples} calibration samples split into {len(first)} and {len(second)}: each part needs {_LEAST_FIT}"
+            f"{len(first)} calibration samples fit and {len(second)} choose: each part needs at least {_LEAST_FIT}"
         )
-    return first, second
 
 
 def _names(package: Package, count: int) -> list[str]:

@@ -243,7 +243,7 @@ def test_too_few_samples_are_refused_before_anything_runs(digits: TrainedDigits)
     with pytest.raises(TooFewSamplesError, match=r"200 calibration samples .* at least 299") as caught:
         fit_exits(digits.logits, {"image": digits.data.images[:400]}, ExitSettings())
     assert caught.value.exit_code == 78
-    with pytest.raises(CalibrationError, match="each part needs"):
+    with pytest.raises(CalibrationError, match="each part needs at least 12"):
         fit_exits(digits.logits, {"image": digits.data.images[:12]}, ExitSettings(budget=0.5))
 
 
@@ -336,3 +336,14 @@ def test_names_that_are_taken_are_avoided(tmp_path: Path) -> None:
     fitted = fit_exits(renamed, {"image": images(240)}, ExitSettings(max_disagreement=0.2, delta=0.2))
     assert [e.id for e in fitted.exits] == ["exit_1", "exit1"]
     write_exits(tmp_path / "out", renamed, fitted)
+
+
+def test_inputs_that_fit_may_be_given_apart(digits: TrainedDigits) -> None:
+    held, trained = digits.data.images[600:], digits.data.images[:600]
+    settings = ExitSettings(count=1, max_disagreement=0.03)
+    fitted = fit_exits(digits.logits, {"image": held}, settings, fitting={"image": trained})
+    assert fitted.samples == len(held)
+    assert fitted.calibration["fit_samples"] == 600
+    assert fitted.calibration["fitting_sha256"] != fitted.calibration["inputs_sha256"]
+    with pytest.raises(TooFewSamplesError, match="90 calibration samples"):
+        fit_exits(digits.logits, {"image": held[:90]}, settings, fitting={"image": trained})
