@@ -31,7 +31,7 @@ WORK_PER_BYTE = 25.0
 BROKEN = 0.05
 AUTO_COST = 0.015
 """The most that a cut may cost which `auto` takes, as a share of the model's time."""
-BALANCE = 0.02
+BALANCE = 0.03
 
 _ACTIVATIONS = frozenset(
     ("Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Gelu", "Softplus")

@@ -21,14 +21,18 @@ def fold_constants(what: str, model: Any) -> Any:
         what: The file's name, for messages.
         model: The onnx.ModelProto; left as it is.
     Raises:
-        PackError: onnxruntime can't compute them.
+        PackError: The nodes are not in running order, or onnxruntime can't compute the constants.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     weights |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     live = {value.name for value in model.graph.input} - weights
+    known = live | weights
     living, constant, wanted = [], [], {value.name for value in model.graph.output}
     for node in model.graph.node:
-        reads = set(captured_reads(node))
+        reads = {name for name in captured_reads(node) if name}
+        for name in sorted(reads - known):
+            raise PackError(f"{what}: {node.op_type} reads {name!r} before anything makes it: sort its nodes")
+        known.update(node.output)
         if not live.isdisjoint(reads) or node.op_type.startswith(("Random", "Multinomial", "Bernoulli")):
             live.update(node.output)
             living.append(node)

@@ -127,7 +127,7 @@ def read_graph(what: str, data: bytes) -> Graph:
         data: Its bytes.
     Raises:
         PackageError: It is no ONNX file, or its weights lie outside it.
-        PackError: Its nodes are not in running order, their shapes contradict each other, a constant can't be
+        PackError: Its nodes are not in running order, the shapes can't be inferred, a constant can't be
             computed, or an input is without use.
     """
     original, inputs, outputs = read_header(what, data)
@@ -135,18 +135,13 @@ def read_graph(what: str, data: bytes) -> Graph:
     try:
         values = _values(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     except onnx.shape_inference.InferenceError as error:
-        raise PackError(f"{what}: the shapes of its operators contradict each other: {error}") from error
+        raise PackError(f"{what}: the shapes of its tensors can't be inferred: {error}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
     weights |= {sparse.values.name for sparse in model.graph.sparse_initializer}
-    made = {spec.name for spec in inputs}
     nodes: list[Node] = []
     for proto, macs in zip(model.graph.node, macs_by_node(model), strict=True):
         reads = tuple(dict.fromkeys(name for name in captured_reads(proto) if name and name not in weights))
-        for name in reads:
-            if name not in made:
-                raise PackError(f"{what}: {proto.op_type} reads {name!r} before anything makes it: sort its nodes")
         makes = tuple(name for name in proto.output if name)
-        made.update(makes)
         work = macs + sum(_elements(values.get(name)) for name in makes)
         nodes.append(Node(proto, reads, tuple(weights.intersection(captured_reads(proto))), makes, work))
     ends = tuple(spec.name for spec in outputs)
