@@ -21,7 +21,6 @@ from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.package import Exit, ExitKind, Package, SegmentSource, write_package
 from devices.tensor import Array, TensorSpec
 from runtime.pack.exits.answers import AnswerForm, answer_form
-from runtime.pack.exits.band import share_bands
 from runtime.pack.exits.binomial import least_samples
 from runtime.pack.exits.choose import Choice, choose
 from runtime.pack.exits.collect import ExitTraces, sample_count, trace_cuts, trace_exits
@@ -29,11 +28,13 @@ from runtime.pack.exits.errors import CalibrationError, CutError, TooFewSamplesE
 from runtime.pack.exits.evidence import Evidence, Floats, Ints
 from runtime.pack.exits.export import Window, export_head
 from runtime.pack.exits.heads import ClassifierHead, RegressorHead, fit_classifier, fit_regressor
-from runtime.pack.exits.record import inputs_sha256, make_record
+from runtime.pack.exits.record import inputs_sha256
 from runtime.pack.exits.scores import Score, check_score, confidence
 from runtime.pack.exits.seams import Cut, choose_cuts
-from runtime.pack.exits.settings import FOLDS, ExitReport, ExitSettings, FittedExits
+from runtime.pack.exits.settings import FOLDS, ExitSettings, FittedExits
 from runtime.pack.exits.split import folds, split
+from runtime.pack.exits.summary import summarise
+from runtime.pack.exits.work import close_idle_heads, walk_costs
 
 _LEAST_FIT = 4 * FOLDS
 
@@ -86,7 +87,7 @@ def fit_exits(
             the batch size.
         settings: What is asked.
         fitting: Inputs that fit the heads; all of `inputs` then choose thresholds. None: a share of `inputs` fits.
-        groups: A label a sample of `inputs`; samples of one label (near-duplicates, one drive) stay on one side of the split.
+        groups: A label a sample of `inputs`; those of one label (near-duplicates, one drive) stay on one side.
         backend: Device that runs the segments; None: onnxruntime on the CPU, one thread.
     Raises:
         TooFewSamplesError: Fewer samples are left to choose thresholds with than the bound needs.
@@ -124,7 +125,7 @@ def fit_exits(
         exits = [*(head.exit(form, 0.0) for head in heads), last]
         draft = _write(Path(scratch) / "draft", package, [*sources, *drafts], exits, {})
         said = trace_exits(draft, backend, inputs, choosing)
-        costs = _costs(draft, range(len(heads)))
+        costs = walk_costs(draft, range(len(heads)))
         evidence = _evidence(said, form, settings.score, costs)
         design = Evidence(
             np.concatenate([head.scores for head in heads]),
@@ -133,11 +134,11 @@ def fit_exits(
             costs,
         )
         choice = choose(design, evidence, settings)
-        choice = _worth_their_heads(choice, evidence, draft)
+        choice = close_idle_heads(choice, evidence, draft)
         kept = choice.open_exits
-        costs = _costs(draft, kept)
+        costs = walk_costs(draft, kept)
     final_heads = [_finish(heads[index], index, form, choice, settings) for index in kept]
-    return _result(
+    return summarise(
         [*sources, *(source for source, _ in final_heads)],
         [*(taken for _, taken in final_heads), last],
         [(name, tuple(spec.name for spec in cut)) for name, cut in zip(names, cuts, strict=True)],
@@ -185,10 +186,10 @@ def calibrate_exits(
     shaped = trace_exits(package, backend, inputs, shaping)
     final = package.exits[-1]
     form = answer_form(package.tensors[final.answer], final.kind, settings.kind, settings.tolerance, shaped.final)
-    costs = _costs(package, range(len(package.exits) - 1))
+    costs = walk_costs(package, range(len(package.exits) - 1))
     evidence = _evidence(trace_exits(package, backend, inputs, choosing), form, None, costs)
     choice = choose(_evidence(shaped, form, None, costs), evidence, settings)
-    return _result(
+    return summarise(
         [SegmentSource(s.id, package.model(s.id), s.macs) for s in package.segments],
         [
             *(replace(e, threshold=float(t)) for e, t in zip(package.exits[:-1], choice.thresholds, strict=True)),
@@ -322,37 +323,6 @@ def _evidence(said: ExitTraces, form: AnswerForm, score: Score | None, costs: Fl
     return Evidence(np.concatenate(scores), gates, differs, costs)
 
 
-def _costs(package: Package, kept: Sequence[int]) -> Floats:
-    """Return the work up to each kept exit and of the whole walk; without declared work every segment counts one."""
-    work = {segment.id: segment.macs for segment in package.segments}
-    if not any(work.values()):
-        work = dict.fromkeys(work, 1)
-    done: set[str] = set()
-    costs = []
-    for index in (*kept, len(package.exits) - 1):
-        done.update(package.needed(package.exits[index].id))
-        costs.append(float(sum(work[segment_id] for segment_id in done)))
-    return np.array(costs)
-
-
-def _worth_their_heads(choice: Choice, evidence: Evidence, draft: Package) -> Choice:
-    """Close exits whose heads cost at least the work they save; closing only lowers the disagreement."""
-    while len(choice.open_exits) > 1:
-        reason = "its head costs at least the work it saves"
-        trials = [choice.without(index, evidence.gates, reason) for index in choice.open_exits]
-        best = min([*trials, choice], key=lambda trial: _mean_cost(trial, evidence, draft))
-        if best is choice:
-            break
-        choice = best
-    return choice
-
-
-def _mean_cost(choice: Choice, evidence: Evidence, draft: Package) -> float:
-    """Return the mean work of a package with the heads of the open exits alone."""
-    ends = np.searchsorted(choice.open_exits, evidence.leaves_at(choice.thresholds))  # the final answer comes last
-    return float(_costs(draft, choice.open_exits)[ends].mean())
-
-
 def _finish(
     head: _FittedHead, index: int, form: AnswerForm, choice: Choice, settings: ExitSettings
 ) -> tuple[SegmentSource, Exit]:
@@ -360,37 +330,3 @@ def _finish(
         low, high = choice.thresholds[2 * index : 2 * index + 2]
         return head.source(form, settings, (-float(low), float(high))), head.exit(form, 0.0)
     return head.source(form, settings, None), head.exit(form, float(choice.thresholds[index]))
-
-
-def _result(
-    segments: Sequence[SegmentSource],
-    exits: Sequence[Exit],
-    asked: Sequence[tuple[str, tuple[str, ...]]],
-    evidence: Evidence,
-    choice: Choice,
-    mac_shares: Floats,
-    settings: ExitSettings,
-    figures: Mapping[str, object],
-) -> FittedExits:
-    """Sum up; `asked` names every exit that was asked for and its tensors, `mac_shares` is of those in `exits`."""
-    thresholds = {taken.id: taken.threshold for taken in exits}
-    shares = dict(zip((taken.id for taken in exits), mac_shares, strict=True))
-    leaves, confident = evidence.leaves_at(choice.thresholds), evidence.confident(choice.thresholds)
-    reports = tuple(
-        ExitReport(
-            id=exit_id,
-            tensors=tensors,
-            threshold=None if choice.closed[index] else thresholds[exit_id],
-            share=float(np.mean(leaves == index)),
-            disagreements=int((evidence.differs[index] & (leaves == index)).sum()),
-            confident_disagreements=int((evidence.differs[index] & confident[index]).sum()),
-            agreement=float(1.0 - evidence.differs[index].mean()),
-            mac_share=float(shares.get(exit_id, 0.0)),
-            reason=choice.closed[index],
-        )
-        for index, (exit_id, tensors) in enumerate(asked)
-    )
-    bands = share_bands(evidence, choice.thresholds, settings.delta, nested=settings.budget is None)
-    record = make_record(segments, exits, reports, bands, {**choice.record, **figures})
-    disagreements = evidence.disagreements(choice.thresholds)
-    return FittedExits(tuple(segments), tuple(exits), record, reports, evidence.samples, disagreements)
