@@ -189,8 +189,8 @@ class Applier:
 
     def __init__(self, at_rest: bool = True) -> None:
         self._at_rest = at_rest
-        self._decision: Optional[Decision] = None
-        self._in_force: Optional[Decision] = None
+        self._decision: Any = None
+        self._in_force: Any = None
         self._hold_until_s = math.inf
         self._switched = False
         self._overdue = False
@@ -199,21 +199,27 @@ class Applier:
     @property
     def decision(self) -> Optional[Decision]:
         """The last decision accepted, None before the first."""
-        return self._decision
+        decision: Optional[Decision] = self._decision
+        return decision
 
     @property
-    def decision_id(self) -> int:
-        """Its id, 0 before the first."""
-        return 0 if self._decision is None else self._decision.id
+    def applied_id(self) -> int:
+        """Its id, 0 before the first: what the next observation reports."""
+        return 0 if self._decision is None else int(self._decision.id)
 
-    def accept(self, decision: Decision, effect_s: float) -> bool:
-        """Store `decision` if it may still take effect at `effect_s` [s]; else keep what is stored.
+    @property
+    def hold_until_s(self) -> float:
+        """When the stored backup takes over by itself [s]."""
+        return self._hold_until_s
+
+    def accept(self, decision: Any, effect_s: float) -> bool:
+        """Store `decision`, a Decision or its like, if it may take effect at `effect_s` [s]; else keep what is stored.
 
         Refused are: one that would take effect after its `apply_by_s`; one not newer than the last accepted; one with a
         value that is not a number. A decision of mode "backup" starts the stored backup, whatever backup it names,
         because only that one fits the arc the vehicle is on.
         """
-        if decision.id <= self.decision_id:
+        if decision.id <= self.applied_id:
             return False
         if not effect_s <= decision.apply_by_s + CLOCK_GRAIN_S:
             self.refused += 1
@@ -239,16 +245,16 @@ class Applier:
         """
         pair = self._in_force
         if pair is None or pair.backup is None:
-            return Applied(Control(0.0, 0.0, True), "none", self._at_rest, self.decision_id)
+            return Applied(Control(0.0, 0.0, True), "none", self._at_rest, self.applied_id)
         if time_s < self._hold_until_s:
-            return Applied(pair.control, "held", not self._overdue, self.decision_id)
+            return Applied(pair.control, "held", not self._overdue, self.applied_id)
         if not self._switched:
             latest_s = self._hold_until_s + pair.switch_time_s + CLOCK_GRAIN_S
             self._switched, self._overdue = True, not time_s <= latest_s
-        return Applied(pair.backup, "backup", not self._overdue, self.decision_id)
+        return Applied(pair.backup, "backup", not self._overdue, self.applied_id)
 
 
-def _whole(decision: Decision) -> bool:
+def _whole(decision: Any) -> bool:
     if decision.backup is None or math.isnan(decision.hold_until_s):
         return False
     numbers = (
@@ -510,7 +516,7 @@ class Session:
             "speed_mps": pose.speed_mps,
         }
         discs = [(o.x_m, o.y_m, o.radius_m, o.speed_max_mps) for o in obstacles]
-        self._guard.send(dict(where, kind="observe/1", obstacles=discs, applied_id=self.applier.decision_id))
+        self._guard.send(dict(where, kind="observe/1", obstacles=discs, applied_id=self.applier.applied_id))
         if self._daemon is not None:
             tensors = {} if frame is None else {"frame": frame}
             message = dict(where, kind="step/1", tensors=_describe(tensors))

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+import headway
 from carla_bridge.camera import Frame
 from carla_bridge.errors import WorldError
 from carla_bridge.kinematic import KinematicWorld
@@ -20,7 +21,6 @@ from devices.chain import Chain, ExitAnswer
 from devices.package import load_package
 from devices.tensor import Array
 from runtime.serve.controller import Controller, ControllerSettings
-from shield.applier import Applier
 from shield.guard import Control, Guard, GuardSettings, Observation, Proposal
 from shield.state import State
 
@@ -76,7 +76,7 @@ def drive(world: KinematicWorld, windows: int, limit_s: float, shielded: bool = 
     """
     vehicle = world.vehicle
     controller = Controller(ControllerSettings(vehicle.l_r_m, vehicle.beta_max_rad))
-    guard, applier = Guard(vehicle, GuardSettings()), Applier(vehicle)
+    guard, applier = Guard(vehicle, GuardSettings()), headway.Applier()
     exits: Counter[str] = Counter()
     interventions = uncertified = window = applied = 0
     waiting: tuple[int, Array, State, float] | None = None

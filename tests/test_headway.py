@@ -111,6 +111,28 @@ def test_a_backup_decision_starts_the_stored_backup_not_its_own() -> None:
     assert applier.control_at(0.03) == headway.Applied(BRAKE, "backup", True, 2)
 
 
+def test_a_backup_decision_never_makes_a_hold_longer() -> None:
+    applier = headway.Applier()
+    applier.accept(decision(1, hold_until_s=0.1), 0.0)
+    assert applier.accept(decision(2, mode="backup", apply_by_s=math.inf), 0.3)
+    assert applier.hold_until_s == 0.1
+
+
+def test_a_fresh_pair_ends_a_backup() -> None:
+    applier = headway.Applier()
+    applier.accept(decision(1, hold_until_s=0.01), 0.0)
+    assert applier.control_at(0.05).source == "backup"
+    assert applier.accept(decision(2, 0.05), 0.06)
+    assert applier.control_at(0.06) == headway.Applied(HELD, "held", True, 2)
+
+
+def test_a_time_that_is_no_number_gives_the_backup_uncertified() -> None:
+    applier = headway.Applier()
+    applier.accept(decision(1), 0.0)
+    assert applier.control_at(math.nan) == headway.Applied(BRAKE, "backup", False, 1)
+    assert not applier.accept(decision(2, 0.02), math.nan)
+
+
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0.0, 5.0), st.floats(0.0, 0.1)), max_size=30))
 def test_once_a_pair_is_stored_every_instant_asked_in_time_is_certified(events: list[tuple[int, float, float]]) -> None:
     applier = headway.Applier(at_rest=False)

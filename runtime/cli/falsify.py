@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+import headway
 from shield.falsify import Drive, Report, Simulation, draw_scenario, falsify_deadlines
 from shield.guard import GuardSettings
 from shield.vehicle import Vehicle, load_vehicle
@@ -53,7 +54,8 @@ def falsify(
 
 
 def _drive(vehicle: Vehicle, seed: int) -> Drive:
-    return Simulation(vehicle, draw_scenario(vehicle, seed, DRIVE_S), GuardSettings(report_barrier=False)).run()
+    scenario = draw_scenario(vehicle, seed, DRIVE_S)
+    return Simulation(vehicle, scenario, headway.Applier(), GuardSettings(report_barrier=False)).run()
 
 
 def _of_deadlines(report: Report) -> dict[str, Any]:

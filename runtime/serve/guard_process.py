@@ -150,7 +150,7 @@ class GuardProcess:
         obstacles = tuple(Disc(*item) for item in request.obstacles)
         observation = Observation(request.stamp_ns * _NS, state, obstacles, request.applied_id)
         decision = self._tick(now_s, observation)
-        self._send(router, peer, _decision_message(decision, self._vehicle.bounds.switch_time_s))
+        self._send(router, peer, _decision_message(decision))
         self._tick_time.add(time.monotonic() - now_s)
         self._tell_watchers(router, decision, now_s)
 
@@ -221,7 +221,7 @@ class GuardProcess:
         )
 
 
-def _decision_message(decision: Decision, switch_time_s: float) -> DecisionMessage:
+def _decision_message(decision: Decision) -> DecisionMessage:
     backup = decision.backup
     return DecisionMessage(
         id=decision.id,
@@ -241,7 +241,7 @@ def _decision_message(decision: Decision, switch_time_s: float) -> DecisionMessa
         intervened=decision.intervened,
         proposed_beta_rad=decision.proposed_beta_rad,
         shortfall_s=decision.shortfall_s,
-        switch_time_s=switch_time_s,
+        switch_time_s=decision.switch_time_s,
     )
 
 

@@ -15,8 +15,8 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from shield.applier import Applier
 from shield.guard import Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
 from shield.state import Disc, State, wrap_angle
 from shield.vehicle import Vehicle
@@ -106,12 +106,44 @@ def draw_scenario(vehicle: Vehicle, seed: int, duration_s: float = 10.0, *, movi
     return Scenario(seed, duration_s, start, clear, careful=rng.random() < 0.4, faults=rng.choice((0.0, 0.3, 1.0)))
 
 
+class Command(Protocol):
+    """A control, as `shield.guard.Control` and `headway.Control` are one."""
+
+    @property
+    def beta_rad(self) -> float: ...
+    @property
+    def speed_mps(self) -> float: ...
+    @property
+    def brake(self) -> bool: ...
+
+
+class Applied(Protocol):
+    """What a vehicle side has in effect at an instant."""
+
+    @property
+    def control(self) -> Command: ...
+    @property
+    def certified(self) -> bool: ...
+
+
+class VehicleSide(Protocol):
+    """What keeps the pair at the vehicle, as `headway.Applier` does."""
+
+    @property
+    def applied_id(self) -> int: ...
+    @property
+    def hold_until_s(self) -> float: ...
+    def accept(self, decision: Decision, effect_s: float, /) -> bool: ...
+    def control_at(self, time_s: float, /) -> Applied: ...
+
+
 class Simulation:
     """One scenario with its guard, its applier and its vehicle.
 
     Args:
         vehicle: Vehicle with its declared bounds; the simulated one stays within them.
         scenario: What happens.
+        applier: The vehicle side under test, at rest.
         settings: The guard's.
         guard: Builds the guard; a faulty one is built here by tests.
     """
@@ -120,6 +152,7 @@ class Simulation:
         self,
         vehicle: Vehicle,
         scenario: Scenario,
+        applier: VehicleSide,
         settings: GuardSettings | None = None,
         guard: Callable[[Vehicle, GuardSettings], Guard] = Guard,
     ) -> None:
@@ -127,7 +160,7 @@ class Simulation:
         self.settings = settings or GuardSettings()
         self._build = guard
         self.guard = guard(vehicle, self.settings)
-        self.applier = Applier(vehicle)
+        self.applier = applier
         self.rng = random.Random(scenario.seed + 1)
         start = scenario.start
         self.x, self.y, self.heading, self.beta, self.speed = start.x_m, start.y_m, start.heading_rad, 0.0, 0.0

@@ -303,6 +303,7 @@ class Guard:
             intervened=intervened,
             proposed_beta_rad=asked.beta_rad,
             shortfall_s=shortfall_s,
+            switch_time_s=self.vehicle.bounds.switch_time_s,
         )
         return self._remember(decision, (pair.beta_rad,), (backup.beta_rad,))
 
@@ -330,6 +331,7 @@ class Guard:
             intervened=False,
             proposed_beta_rad=None,
             shortfall_s=0.0,
+            switch_time_s=self.vehicle.bounds.switch_time_s,
         )
         return self._remember(decision, (0.0,), (0.0,))
 
@@ -355,6 +357,7 @@ class Guard:
                 intervened=True,
                 proposed_beta_rad=asked_rad,
                 shortfall_s=shortfall_s,
+                switch_time_s=self.vehicle.bounds.switch_time_s,
             )
             self._remember(last, (), self._log.possible_backups(self._applied_id, seen_s - CLOCK_GRAIN_S))
         self._decision = replace(last, reason=reason, proposed_beta_rad=asked_rad, shortfall_s=shortfall_s)

@@ -112,6 +112,7 @@ class Decision:
         intervened: The control is not the one proposed.
         proposed_beta_rad: The slip angle asked for; None: nothing usable was.
         shortfall_s: By how much the proposal's own hold fell short of what a tick needs [s]; 0 when it did not.
+        switch_time_s: How long after `hold_until_s` the backup may begin at the latest [s].
     """
 
     id: int
@@ -129,6 +130,7 @@ class Decision:
     intervened: bool
     proposed_beta_rad: float | None
     shortfall_s: float
+    switch_time_s: float
 
 
 def flaw_of_observation(observation: Observation, vehicle: Vehicle) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import headway
 from shield.deadline import Deadline, Method, tolerable_deadline
 from shield.falsify import Simulation, draw_scenario, falsify_deadlines
 from shield.falsify.trajectories import DELAY_STEPS, HOLD_STEPS, STEPS, Array, Trajectories, least_clearance
@@ -54,7 +55,7 @@ def a_vehicle(seed: int) -> Vehicle:
 
 def assert_kept(vehicle: Vehicle, seed: int, duration_s: float, *, moving: bool = False) -> None:
     """Assert that the guard keeps its promise in one drawn scenario."""
-    drive = Simulation(vehicle, draw_scenario(vehicle, seed, duration_s, moving=moving)).run()
+    drive = Simulation(vehicle, draw_scenario(vehicle, seed, duration_s, moving=moving), headway.Applier()).run()
     assert not drive.contacts, f"seed {seed}: contact at {drive.contacts} s, {drive.least_clearance_m} m deep"
     assert drive.uncertified == 0, f"seed {seed}: {drive.uncertified} instants without a certified control"
     assert Reason.CERTIFIER_FAILED not in drive.reasons, f"seed {seed}: {drive.reasons}"
@@ -75,7 +76,7 @@ def test_the_guard_keeps_its_promise_for_any_vehicle(seed: int) -> None:
 def test_the_guard_stands_before_a_moving_obstacle_reaches_it(seed: int) -> None:
     scenario = draw_scenario(DEMO, seed, 1.5)
     moving = tuple(replace(disc, speed_max_mps=2.0) for disc in scenario.obstacles[:2])
-    drive = Simulation(DEMO, replace(scenario, obstacles=moving)).run()
+    drive = Simulation(DEMO, replace(scenario, obstacles=moving), headway.Applier()).run()
     assert not drive.broken
 
 
@@ -92,7 +93,7 @@ def test_driving_past_obstacles_is_still_driving(ask_mps: float, least_m: float)
     scenario = replace(
         draw_scenario(DEMO, 1, 5.0), obstacles=road, start=State(0.0, 0.0, 0.0), careful=True, faults=0.0
     )
-    simulation = Simulation(DEMO, scenario, GuardSettings(report_barrier=False))
+    simulation = Simulation(DEMO, scenario, headway.Applier(), GuardSettings(report_barrier=False))
     simulation.aim, simulation.ask_mps = (150.0, 0.0), ask_mps
     drive = simulation.run()
     assert not drive.broken
@@ -102,7 +103,7 @@ def test_driving_past_obstacles_is_still_driving(ask_mps: float, least_m: float)
 
 
 def test_a_drive_is_the_same_for_the_same_seed() -> None:
-    first, second = (Simulation(DEMO, draw_scenario(DEMO, 5, 2.0)).run() for _ in range(2))
+    first, second = (Simulation(DEMO, draw_scenario(DEMO, 5, 2.0), headway.Applier()).run() for _ in range(2))
     assert first == second
 
 
@@ -117,7 +118,8 @@ class Deaf(Guard):
 def broken_by(guard: type[Guard], seeds: Sequence[int]) -> bool:
     """Return whether some scenario breaks a faulty guard."""
     return any(
-        Simulation(DEMO, draw_scenario(DEMO, seed, 4.0, moving=False), guard=guard).run().broken for seed in seeds
+        Simulation(DEMO, draw_scenario(DEMO, seed, 4.0, moving=False), headway.Applier(), guard=guard).run().broken
+        for seed in seeds
     )
 
 
@@ -130,7 +132,7 @@ def test_a_guard_that_never_answers_still_gets_nobody_hurt() -> None:
         def tick(self, *arguments: object) -> object:  # type: ignore[override]
             return replace(super().tick(*arguments), id=0)  # type: ignore[arg-type]
 
-    drive = Simulation(DEMO, draw_scenario(DEMO, 3, 2.0), guard=Silent).run()
+    drive = Simulation(DEMO, draw_scenario(DEMO, 3, 2.0), headway.Applier(), guard=Silent).run()
     assert not drive.broken
     assert drive.way_m == 0.0
 
@@ -299,6 +301,8 @@ def test_a_turn_goes_straight_once_that_is_clear() -> None:
 
 
 def test_the_settings_reach_the_guard() -> None:
-    simulation = Simulation(DEMO, draw_scenario(DEMO, 1, 1.0), GuardSettings(proposal_max_age_s=0.123))
+    simulation = Simulation(
+        DEMO, draw_scenario(DEMO, 1, 1.0), headway.Applier(), GuardSettings(proposal_max_age_s=0.123)
+    )
     assert simulation.guard.settings.proposal_max_age_s == 0.123
     assert Mode.BACKUP in Mode

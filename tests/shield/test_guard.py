@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield.applier import Applier
+import headway
 from shield.deadline import Method, tolerable_deadline
 from shield.guard import AT_REST, Control, Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
 from shield.guard.certify import certified_pair, quick_deadline
@@ -366,7 +366,7 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-20.0, 20.0
 def test_no_input_makes_it_raise_or_name_an_impossible_control(
     script: list[tuple[float, list[float] | None, list[float]]],
 ) -> None:
-    guard, applier = Guard(DEMO), Applier(DEMO)
+    guard, applier = Guard(DEMO), headway.Applier()
     for now_s, numbers, asked in script:
         observation = None
         if numbers is not None:

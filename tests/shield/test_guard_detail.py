@@ -114,6 +114,7 @@ def test_the_decision_at_rest_says_so() -> None:
         intervened=False,
         proposed_beta_rad=None,
         shortfall_s=0.0,
+        switch_time_s=DEMO.bounds.switch_time_s,
     )
 
 
