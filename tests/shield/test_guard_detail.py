@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shield.backup.question import cover_from
+from shield.deadline import Method, tolerable_deadline
 from shield.guard import AT_REST, Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
 from shield.guard.certify import certified_pair, quick_deadline
 from shield.guard.flight import grow_for_flight
@@ -232,6 +233,19 @@ def test_obstacles_that_move_shorten_a_hold_and_later_switching_does_too() -> No
     lazy = replace(DEMO, bounds=replace(DEMO.bounds, fail_safe_s=0.1))
     assert held_s(lazy, Disc(7.0, 0.0, 4.0, 2.0), 3.0) < fast
     assert held_s(COASTING, Disc(30.0, 0.0, 1.0, 0.5), 3.0) == 0.0, "without brakes nothing can be promised"
+
+
+@given(x=st.floats(4.5, 12.0), y=st.floats(-6.0, 6.0), top=st.floats(0.5, 6.0), speed=st.floats(0.0, 6.0))
+@settings(max_examples=25)
+def test_a_hold_beside_moving_obstacles_is_never_longer_than_the_exact_deadline(
+    x: float, y: float, top: float, speed: float
+) -> None:
+    lazy = replace(DEMO, bounds=replace(DEMO.bounds, fail_safe_s=0.3))
+    disc = Disc(x, y, 2.0, top)
+    exact = tolerable_deadline(Method.BACKUP, lazy, State(0.0, 0.0, 0.0, 0.0, speed), (disc,), 1.0)
+    held = held_s(lazy, disc, speed)
+    assert held <= exact.deadline_s + 1e-9
+    assert held >= min(0.49, exact.certificate.single_until_s - 0.015)
 
 
 def test_what_the_vehicle_cannot_grip_is_refused() -> None:

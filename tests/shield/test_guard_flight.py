@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,25 +22,39 @@ def issued(id: int, slip: float, backup: float, hold_until_s: float, apply_by_s:
     return Issued(id, (slip,), (backup,), hold_until_s, apply_by_s)
 
 
+PLACE = st.floats(-30.0, 30.0)
+
+
 @given(
     old=ANGLE,
     new=ANGLE,
     speed=st.none() | st.floats(0.0, 12.0),
     flight_s=st.floats(0.0, 0.3),
-    part=st.floats(0.0, 1.0),
+    part=st.just(1.0) | st.floats(0.0, 1.0),
     further=st.floats(0.0, 30.0),
-    x=st.floats(-30.0, 30.0),
-    y=st.floats(-30.0, 30.0),
+    place=st.tuples(PLACE, PLACE),
+    start=st.tuples(PLACE, PLACE, st.floats(-3.0, 3.0)),
+    error=st.floats(-0.1, 0.1),
 )
 def test_no_true_path_is_closer_than_the_grown_disc_says(
-    old: float, new: float, speed: float | None, flight_s: float, part: float, further: float, x: float, y: float
+    old: float,
+    new: float,
+    speed: float | None,
+    flight_s: float,
+    part: float,
+    further: float,
+    place: tuple[float, float],
+    start: tuple[float, float, float],
+    error: float,
 ) -> None:
-    state = State(0.0, 0.0, 0.0, new, speed)
-    grown = grow_for_flight(DEMO, state, (Disc(x, y, 1.0),), new, (old,), flight_s)[0].radius_m - 1.0
+    loose = replace(DEMO, bounds=replace(DEMO.bounds, steering_rad=0.04, steering_bias_rad=0.06))
+    state = State(*start, new, speed)
+    x, y = place
+    grown = grow_for_flight(loose, state, (Disc(x, y, 1.0),), new, (old,), flight_s)[0].radius_m - 1.0
     way = part * Reach.of(DEMO, speed).distance_m(flight_s)
-    middle = advance(0.0, 0.0, 0.0, old, DEMO.l_r_m, way)
-    true_x, true_y, true_heading = advance(*middle, new, DEMO.l_r_m, further)
-    meant_x, meant_y, meant_heading = advance(0.0, 0.0, 0.0, new, DEMO.l_r_m, way + further)
+    middle = advance(*start, old + error, DEMO.l_r_m, way)
+    true_x, true_y, true_heading = advance(*middle, new + error, DEMO.l_r_m, further)
+    meant_x, meant_y, meant_heading = advance(*start, new + error, DEMO.l_r_m, way + further)
     true_gap = float(np.hypot(true_x - x, true_y - y))
     meant_gap = float(np.hypot(meant_x - x, meant_y - y))
     assert meant_gap - true_gap <= grown + 1e-9
@@ -54,25 +69,37 @@ def test_no_true_path_is_closer_than_the_grown_disc_says(
         assert abs(gaps[1] - gaps[0]) <= grown + 1e-9
 
 
-@given(old=ANGLE, new=ANGLE, flight_s=st.floats(0.01, 0.1))
-def test_a_limited_slip_rate_is_covered_while_it_ramps(old: float, new: float, flight_s: float) -> None:
-    rate = 2.0
+@given(
+    old=ANGLE,
+    new=ANGLE,
+    flight_s=st.floats(0.0, 0.1),
+    rate=st.floats(0.5, 6.0),
+    further_s=st.floats(0.0, 2.0),
+    place=st.tuples(PLACE, PLACE),
+)
+def test_a_limited_slip_rate_is_covered_while_it_ramps(
+    old: float, new: float, flight_s: float, rate: float, further_s: float, place: tuple[float, float]
+) -> None:
     slow = replace(DEMO, bounds=replace(DEMO.bounds, slip_rate_radps=rate))
-    centre = (8.0, 3.0)
     state = State(0.0, 0.0, 0.0, new, 12.0)
-    grown = grow_for_flight(slow, state, (Disc(*centre, 1.0),), new, (old,), flight_s)[0].radius_m - 1.0
-    x = y = heading = 0.0
-    beta, time_s, step_s, way = old, 0.0, 1e-3, 0.0
-    while time_s < flight_s + abs(old - new) / rate + 0.2:
-        if time_s >= flight_s:
-            beta += max(-rate * step_s, min(rate * step_s, new - beta))
-        pose = advance(x, y, heading, beta, DEMO.l_r_m, 12.0 * step_s)
-        x, y, heading = (float(value) for value in pose)
-        time_s += step_s
-        way += 12.0 * step_s
-    meant_x, meant_y, _ = advance(0.0, 0.0, 0.0, new, DEMO.l_r_m, way)
-    meant_gap = math.hypot(float(meant_x) - centre[0], float(meant_y) - centre[1])
-    assert meant_gap - math.hypot(x - centre[0], y - centre[1]) <= grown + 1e-3
+    grown = grow_for_flight(slow, state, (Disc(*place, 1.0),), new, (old,), flight_s)[0].radius_m - 1.0
+    ramp_s, steps = abs(old - new) / rate, 200
+    pose = advance(0.0, 0.0, 0.0, old, DEMO.l_r_m, 12.0 * flight_s)
+    for index in range(steps):
+        beta = old + (new - old) * (index + 0.5) / steps
+        pose = advance(*pose, beta, DEMO.l_r_m, 12.0 * ramp_s / steps)
+    x, y, _ = advance(*pose, new, DEMO.l_r_m, 12.0 * further_s)
+    meant_x, meant_y, _ = advance(0.0, 0.0, 0.0, new, DEMO.l_r_m, 12.0 * (flight_s + ramp_s + further_s))
+    meant_gap = math.hypot(float(meant_x) - place[0], float(meant_y) - place[1])
+    assert meant_gap - math.hypot(float(x) - place[0], float(y) - place[1]) <= grown + 1e-3
+
+
+def test_the_growth_is_no_wider_than_it_is_worth() -> None:
+    wall = (Disc(20.0, 0.0, 1.0),)
+    state = State(0.0, 0.0, 0.0, 0.1, 12.0)
+    assert grow_for_flight(DEMO, state, wall, 0.1, (0.0,), 0.02)[0].radius_m == pytest.approx(1.32888, abs=1e-4)
+    slow = replace(DEMO, bounds=replace(DEMO.bounds, slip_rate_radps=2.0))
+    assert grow_for_flight(slow, state, wall, 0.1, (0.0,), 0.02)[0].radius_m == pytest.approx(1.7788, abs=1e-3)
 
 
 @given(old=ANGLE, new=ANGLE, other=ANGLE, flight_s=st.floats(0.0, 0.1), more_s=st.floats(0.0, 0.1))
