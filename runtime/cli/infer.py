@@ -107,9 +107,9 @@ def _at_daemon(
 
     with daemon_at(socket) as client:
         try:
+            version = next((item["version"] for item in client.models() if item["name"] == model), "")
             timeout_s = _PATIENCE_S + (deadline_s or 0.0)
             got = client.infer(model, tensors, deadline_s, least_exit=least_exit, timeout_s=timeout_s)
-            version = next((item["version"] for item in client.models() if item["name"] == model), "")
         except headway.RequestError as error:
             raise _refused(error.code, str(error)) from error
         except TypeError as error:

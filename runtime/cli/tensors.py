@@ -17,9 +17,10 @@ def read_npz(path: Path) -> dict[str, Array]:
         ConfigurationError: It can't be read, is no .npz file, or holds Python objects instead of numbers.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise ConfigurationError(f"{path} holds one array without a name: save it with numpy.savez(name=array)")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ConfigurationError(f"{path} holds one array without a name: save it with numpy.savez(name=array)")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error

@@ -13,7 +13,6 @@ def captured_reads(node: Any) -> Iterator[str]:
         for inner in graph.node:
             yield from (name for name in captured_reads(inner) if name not in own)
             own.update(inner.output)
-        yield from (value.name for value in graph.output if value.name not in own)
 
 
 def branches(node: Any) -> Iterator[Any]:
@@ -31,5 +30,3 @@ def rename(nodes: Any, names: Mapping[str, str]) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
         for graph in branches(node):
             rename(graph.node, names)
-            for value in graph.output:
-                value.name = names.get(value.name, value.name)
