@@ -13,13 +13,13 @@ Everything happens on the daemon's socket thread: replies of workers and of the 
 
 import logging
 import math
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from devices.clock import Clock, MonotonicClock
 from devices.errors import InputError
 from devices.package import Package
 from devices.tensor import Array, check_inputs
@@ -87,6 +87,7 @@ class Pilot:
         aims: What the controller aims for, which turns answers and odometry into a control.
         offloading: Policy, link and edge client.
         propose: Hands a control to the guard: stamp [ns], slip angle [rad], speed [m/s].
+        clock: The clock of the stamps; monotonic unless given.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Pilot:
         aims: ControllerSettings,
         offloading: Offloading,
         propose: Callable[[int, float, float], None],
+        clock: Clock | None = None,
     ) -> None:
         self._package = package
         self._input = package.inputs[0].name
@@ -108,6 +110,7 @@ class Pilot:
         self._controller = Controller(aims)
         self._offloading = offloading
         self._propose = propose
+        self._clock = clock or MonotonicClock()
         self._vehicle: _Vehicle | None = None
         self._step: Step | None = None
         self._windows: deque[_Window] = deque()
@@ -128,7 +131,7 @@ class Pilot:
         """
         batch = frame[None] if frame.ndim == 3 else frame
         self._check(step, batch)
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         vehicle = self._admit(peer, step, now_s)
         pose = State(step.x_m, step.y_m, step.heading_rad)
         self._step = step
@@ -215,7 +218,7 @@ class Pilot:
         ran = {part.segment_id for part in reply.segments}
         window.local_share = sum(self._macs[name] for name in ran) / max(1, sum(self._macs.values()))
         self._answered(window, window.index, reply.exit_id, reply.outputs[self._answers[reply.exit_id]], "local")
-        window.latency_s = time.monotonic() - began_s
+        window.latency_s = self._clock.now_s() - began_s
 
     def _on_outcome(self, outcome: Outcome) -> None:
         out = self._out
@@ -248,7 +251,7 @@ class Pilot:
         step = self._step
         if step is None or self._newest_answer < 0:
             return
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         pose = State(step.x_m, step.y_m, step.heading_rad)
         beta_rad, speed_mps = self._controller.propose(pose, step.speed_mps or 0.0, now_s)
         self._propose(step.stamp_ns, beta_rad, speed_mps)
