@@ -116,7 +116,7 @@ class Pilot:
         self._windows: deque[_Window] = deque()
         self._out: _Request | None = None
         self._deadline: tuple[float, float] = (0.0, 0.0)
-        self._newest_answer = -1
+        self._has_answer = False
         self._counts: Counter[str] = Counter()
 
     def hear(self, report: Report) -> None:
@@ -165,7 +165,7 @@ class Pilot:
             self._offloading.begin()
             self._controller = Controller(self._aims)
             self._windows.clear()
-            self._newest_answer = -1
+            self._has_answer = False
         elif vehicle.peer != peer:
             raise MessageError("this daemon drives another vehicle at present: one daemon drives one vehicle")
         vehicle.seen_s = now_s
@@ -240,16 +240,16 @@ class Pilot:
     def _answered(self, window: _Window, of: int, exit_id: str, answer: Array, place: str) -> None:
         """Note that `window` saw the answer to the frame of window `of`, and propose anew from it."""
         window.exit_id, window.place = exit_id, place
-        if self._vehicle is None or of <= self._newest_answer or of not in self._vehicle.poses:
+        if self._vehicle is None or of not in self._vehicle.poses:
             return
-        self._newest_answer = of
         pose, stamp_s = self._vehicle.poses[of]
-        self._controller.update_answer(answer.reshape(-1).tolist(), pose, stamp_s)
-        self._propose_control()
+        if self._controller.update_answer(answer.reshape(-1).tolist(), pose, stamp_s):
+            self._has_answer = True
+            self._propose_control()
 
     def _propose_control(self) -> None:
         step = self._step
-        if step is None or self._newest_answer < 0:
+        if step is None or not self._has_answer:
             return
         now_s = self._clock.now_s()
         pose = State(step.x_m, step.y_m, step.heading_rad)
