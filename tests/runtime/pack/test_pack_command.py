@@ -67,10 +67,8 @@ def fitting(model: Path, folder: Path) -> tuple[str | Path, ...]:
 
 def test_exits_are_fitted_with_their_guarantee(headway: Commands, classifier: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", image=IMAGES)
-    arguments = ["pack", classifier, "--out", tmp_path / "p", "--kind", "classification", "--exits", "2"]
-    report = headway.json(
-        *arguments, "--calibration", tmp_path / "x.npz", "--cuts", "f1,f2", "--max-disagreement", "0.2"
-    )
+    arguments = fitting(classifier, tmp_path)
+    report = headway.json(*arguments, "--exits", "2", "--cuts", "f1,f2", "--max-disagreement", "0.2")
     assert [item["tensors"] for item in report["exits"]] == [["f1"], ["f2"]]
     used = [item for item in report["exits"] if item["threshold"] is not None]
     assert used
