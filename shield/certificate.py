@@ -7,7 +7,7 @@ their results, the margins, the versions and the sources they were proved with, 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +21,27 @@ VERSION = 1
 
 NEEDED = ("rounding", "deadlines")
 """Claims a guard needs: its deadlines are sound and their rounding margins sufficient."""
+
+RESTS_ON = (
+    "arc.py",
+    "backup/clear.py",
+    "backup/cover.py",
+    "backup/family.py",
+    "backup/many.py",
+    "backup/moving.py",
+    "backup/query.py",
+    "backup/question.py",
+    "backup/sensing.py",
+    "backup/turn.py",
+    "barrier.py",
+    "deadline.py",
+    "events.py",
+    "hold.py",
+    "manoeuvre.py",
+    "state.py",
+    "vehicle.py",
+)
+"""Sources that compute the deadlines which the claims are about: a certificate counts only with exactly these."""
 
 _KEYS = frozenset(
     ("format", "version", "id", "vehicle", "bounds", "domain", "method", "claims", "margins", "versions", "sources")
@@ -37,6 +58,8 @@ class Claim:
         states: Single states proved, where the claim is about states; else 0.
         counter_example: Where the proof failed, or None.
         note: What a reader must know to use it.
+        whole: Of the claim "cells", by method: whole cells, their number, the share of the volume that is proved, and
+            by ring of r the indices of the cells that hold something open; else None.
     """
 
     result: str
@@ -44,6 +67,7 @@ class Claim:
     states: int = 0
     counter_example: Any = None
     note: str = ""
+    whole: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +186,8 @@ def require_cover(certificate: VehicleCertificate, vehicle: Vehicle) -> None:
     """Check that a guard of `vehicle` may rely on a certificate.
 
     Raises:
-        CertificateError: it is for other parameters or bounds, which are named; or a claim a guard needs is not proved.
+        CertificateError: it is for other parameters or bounds, which are named; a claim a guard needs is not proved; or
+            it was proved with other sources than the ones installed, which are named.
     """
     if certificate.fingerprint != vehicle.fingerprint():
         raise CertificateError(
@@ -174,6 +199,18 @@ def require_cover(certificate: VehicleCertificate, vehicle: Vehicle) -> None:
         if claim is None or claim.result != "proved":
             state = "missing" if claim is None else f"{claim.result} ({claim.note or claim.counter_example})"
             raise CertificateError(f"certificate {certificate.id[:12]} does not prove {name!r}: {state}")
+    installed = source_hashes(RESTS_ON)
+    if other := [name for name in RESTS_ON if certificate.sources.get(name) != installed[name]]:
+        raise CertificateError(
+            f"certificate {certificate.id[:12]} was proved with other sources than the ones installed: shield/"
+            f"{', shield/'.join(other)}; run `headway verify` again for vehicle {vehicle.name!r}"
+        )
+
+
+def source_hashes(names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 (hex) of installed source files of the shield, by their path inside it."""
+    root = files("shield")
+    return {name: hashlib.sha256(root.joinpath(*name.split("/")).read_bytes()).hexdigest() for name in names}
 
 
 def covers(certificate: VehicleCertificate, vehicle: Vehicle) -> bool:

@@ -1,14 +1,15 @@
 """Checking a certificate again: from scratch, or a seeded sample of its units."""
 
+import math
 import random
 from dataclasses import dataclass, fields
 from typing import Any
 
-from shield.certificate import VehicleCertificate
+from shield.certificate import Claim, VehicleCertificate
 from shield.errors import CertificateError, VehicleFileError
 from shield.vehicle import Barrier, Bounds, Vehicle
 from shield.verify.run import Progress, assemble, run_units, sources, versions
-from shield.verify.units import CLAIMS, DEADLINES, Settings, unit_names
+from shield.verify.units import CELLS, CLAIMS, DEADLINES, Settings, unit_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def check(
     """Carry out a certificate's units again and compare.
 
     Args:
-        sample: How many columns of the grid to look at, drawn with `seed`; None: all. The claims about the barrier and
-            the arithmetic are always proved again.
+        sample: How many columns of the grid to look at, and the same share of the rings, drawn with `seed`; None: all.
+            The claims about the barrier and the arithmetic are always proved again.
         workers, progress: As for `shield.verify.run.verify`.
     Raises:
         CertificateError: the certificate's vehicle or settings cannot be read back.
@@ -55,15 +56,30 @@ def check(
             progress(len(outcomes), len(units))
     again = assemble(vehicle, settings, outcomes)
     wrong = []
-    for name in (*CLAIMS, DEADLINES):
+    for name in (*CLAIMS, DEADLINES, CELLS):
         there, here = certificate.claims.get(name), again.claims[name]
-        if there is None or there.result != here.result:
+        if name == CELLS and sample is not None and here.result != "refuted":
+            wrong += _other_rings(there, here)
+        elif there is None or there.result != here.result:
             wrong.append(f"{name}: the certificate says {there.result if there else 'nothing'}, found {here.result}")
-        elif sample is None and (there.cells, there.states) != (here.cells, here.states):
+        elif sample is None and (there.cells, there.states, there.whole) != (here.cells, here.states, here.whole):
             wrong.append(
                 f"{name}: {there.cells} cells and {there.states} states there, {here.cells}, {here.states} here"
+                + ("" if there.whole == here.whole else ", other whole cells")
             )
     return Check(len(units), len(every), tuple(wrong), stale(certificate))
+
+
+def _other_rings(there: Claim | None, here: Claim) -> list[str]:
+    """Return the rings of a sample whose open cells are not those of the certificate."""
+    found = here.whole or {}
+    stated = (there.whole if there else None) or {}
+    return [
+        f"{CELLS}: ring {ring} of {method}: open cells are {cells!r}"
+        for method, table in found.items()
+        for ring, cells in table["open_cells"].items()
+        if stated.get(method, {}).get("open_cells", {}).get(ring) != cells
+    ]
 
 
 def stale(certificate: VehicleCertificate) -> tuple[str, ...]:
@@ -96,6 +112,9 @@ def restored(certificate: VehicleCertificate) -> tuple[Vehicle, Settings]:
 
 
 def _drawn(units: list[str], sample: int, seed: int) -> list[str]:
-    columns = [unit for unit in units if unit not in CLAIMS]
-    drawn = set(random.Random(seed).sample(columns, min(sample, len(columns))))
+    rng = random.Random(seed)
+    columns = [unit for unit in units if unit.startswith(f"{DEADLINES}/")]
+    rings = [unit for unit in units if unit.startswith(f"{CELLS}/")]
+    share = min(1.0, sample / max(1, len(columns)))
+    drawn = set(rng.sample(columns, min(sample, len(columns)))) | set(rng.sample(rings, math.ceil(share * len(rings))))
     return [unit for unit in units if unit in CLAIMS or unit in drawn]

@@ -26,7 +26,20 @@ from shield.vehicle import Vehicle
 from shield.verify.cells import PRECISION_BITS
 from shield.verify.claims import SLOPE_MARGIN
 from shield.verify.deadlines import unsupported
-from shield.verify.units import CLAIMS, DEADLINES, Outcome, Settings, domain, run_unit, unit_names
+from shield.verify.event import SLACK_M
+from shield.verify.units import (
+    CELLS,
+    CLAIMS,
+    DEADLINES,
+    Outcome,
+    Settings,
+    domain,
+    methods,
+    ring_cells,
+    run_unit,
+    unit_names,
+)
+from shield.verify.whole import followed
 
 METHOD = {
     "admissible": "bisection of (xi, 1/(r - e_p)): one slip angle a cell has dh/ds + K h above the margin in all of it",
@@ -34,6 +47,10 @@ METHOD = {
     "rounding": "bisection of (r, s): first-order bounds of every operation stay below a tenth of the margins",
     "deadlines": "grid of cells (r, xi, beta): at the centre and at seeded states of each, the barrier and the backup "
     "deadline of one static disc, at any speed up to v_max, proved along the whole held arc, manoeuvre by manoeuvre",
+    "cells": "the same deadlines at every state of a cell at once: a chain of pieces of the arc, clear, rising or "
+    "falling, up to one sign change of the event that ends the deadline, and the code's own deadline compared at the "
+    "centre of every leaf; negative xi by mirroring; cells that hold a leaf whose chain breaks are listed as open: "
+    "there only the states of the claim deadlines are proved",
 }
 
 _NOT_PROVED = ("applier.py", "certificate.py", "falsify", "guard", "published.py")
@@ -122,11 +139,13 @@ def assemble(vehicle: Vehicle, settings: Settings, outcomes: Sequence[Outcome]) 
             "backup_radius_m": MARGIN_M,
             "backup_radius_relative": MARGIN_RELATIVE,
             "admissible_slope_1pm2": SLOPE_MARGIN,
+            "whole_cells_m": SLACK_M,
         },
         "versions": versions(),
         "sources": sources(),
     }
     found = {name: _claim(vehicle, name, outcomes) for name in (*CLAIMS, DEADLINES)}
+    found[CELLS] = _cells_claim(vehicle, settings, outcomes)
     # Through JSON and back, so that a certificate is the same object written, read or just made.
     plain = json.loads(json.dumps({**parts, "claims": {name: asdict(claim) for name, claim in found.items()}}))
     claims = {name: Claim(**claim) for name, claim in plain.pop("claims").items()}
@@ -178,6 +197,49 @@ def _claim(vehicle: Vehicle, name: str, outcomes: Sequence[Outcome]) -> Claim:
     if failed:
         return Claim(failed[0].result, cells, states, failed[0].counter_example)
     return Claim("proved", cells, states)
+
+
+def _cells_claim(vehicle: Vehicle, settings: Settings, outcomes: Sequence[Outcome]) -> Claim:
+    own = [outcome for outcome in outcomes if outcome.claim == CELLS]
+    if not own:
+        why = (
+            "rings not looked at" if followed(vehicle) else "the vehicle declares brakes, errors, delays or no barrier"
+        )
+        return Claim("not covered", 0, note=f"{why}; only the states of {DEADLINES} are proved")
+    cells, states = sum(outcome.cells for outcome in own), sum(outcome.states for outcome in own)
+    wrong = next((outcome for outcome in own if outcome.result == "refuted"), None)
+    if wrong is not None:
+        return Claim("refuted", cells, states, wrong.counter_example)
+    whole: dict[str, Any] = {}
+    for method in map(str, methods(vehicle)):
+        rings = {int(item.unit.split("/")[2]): item for item in own if item.unit.split("/")[1] == method}
+        if not rings:
+            continue
+        volume = sum(float(ring_cells(vehicle, settings, ring).volume().sum()) for ring in rings)
+        left = sum(len(item.open_cells) for item in rings.values())
+        whole[method] = {
+            "whole_cells": sum(item.cells for item in rings.values()) - left,
+            "of": sum(item.cells for item in rings.values()),
+            "volume_share": round(sum(item.volume for item in rings.values()) / volume - 5e-7, 6),
+            "open_cells": {str(ring): _ranges(item.open_cells) for ring, item in sorted(rings.items())},
+        }
+    parts = [
+        f"{name}: {item['volume_share']:.2%} of the volume, {item['whole_cells']} of {item['of']} cells whole"
+        for name, item in whole.items()
+    ]
+    proved = all(outcome.result == "proved" for outcome in own)
+    return Claim("proved" if proved else "partly proved", cells, states, None, "; ".join(parts), whole)
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    """Return ascending indices as text: "0-3,7"."""
+    spans: list[list[int]] = []
+    for index in indices:
+        if spans and spans[-1][1] == index - 1:
+            spans[-1][1] = index
+        else:
+            spans.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
 def _picked_up(progress_file: Path, vehicle: Vehicle, settings: Settings) -> dict[str, Outcome]:

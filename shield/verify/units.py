@@ -6,18 +6,20 @@ picked up after an interrupt and be checked again one by one.
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 from flint import ctx
 
-from shield.deadline import Method, tolerable_deadline
+from shield.deadline import Deadline, Method, tolerable_deadline
 from shield.state import Disc, State
 from shield.vehicle import Vehicle
 from shield.verify import claims
 from shield.verify.cells import PRECISION_BITS, Cell, prove, split
 from shield.verify.deadlines import reference_radius_m, sound, unsupported
+from shield.verify.whole import Boxes, followed, prove_ring
 
 LEAST_WIDTH = 2.0**-20
 """Share of a box's side below which an undecided cell of a claim is given up."""
@@ -30,6 +32,8 @@ CLAIMS = {
 
 DEADLINES = "deadlines"
 
+CELLS = "cells"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -41,6 +45,8 @@ class Settings:
         farthest_m: Largest distance of the grid [m].
         cap_s: Cap of the deadlines asked for [s].
         seed: Of the states.
+        halvings: How often a cell of the outermost ring is halved at most in proving it whole; cells of other rings
+            down to leaves of the same volume.
     """
 
     cells: tuple[int, int, int] = (24, 36, 20)
@@ -48,6 +54,7 @@ class Settings:
     farthest_m: float = 60.0
     cap_s: float = 4.0
     seed: int = 1
+    halvings: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +62,12 @@ class Outcome:
     """What became of one unit.
 
     Args:
-        unit: Its name: that of a claim, or "deadlines/<column>".
-        result: "proved", "refuted" or "undecided".
+        unit: Its name: that of a claim, "deadlines/<column>" or "cells/<method>/<ring>".
+        result: "proved", "partly proved", "refuted" or "undecided".
         cells, states: How many were looked at.
         counter_example: Cell or state that the proof failed with, or None.
+        volume: Of "cells": volume proved [m rad^2].
+        open_cells: Of "cells": indices in the ring of the cells not wholly proved.
     """
 
     unit: str
@@ -66,6 +75,8 @@ class Outcome:
     cells: int
     states: int = 0
     counter_example: Any = None
+    volume: float = 0.0
+    open_cells: list[int] = field(default_factory=list)
 
     @property
     def claim(self) -> str:
@@ -79,6 +90,8 @@ def unit_names(vehicle: Vehicle, settings: Settings) -> list[str]:
     if not unsupported(vehicle):
         columns = settings.cells[0] * settings.cells[1]
         names += [f"{DEADLINES}/{column}" for column in range(columns)]
+    if followed(vehicle):
+        names += [f"{CELLS}/{method}/{ring}" for method in methods(vehicle) for ring in range(settings.cells[0])]
     return names
 
 
@@ -96,7 +109,41 @@ def run_unit(vehicle: Vehicle, settings: Settings, unit: str) -> Outcome:
         proof = prove(box(vehicle), partial(decide, vehicle), LEAST_WIDTH)
         result = "proved" if proof.proved else "refuted" if proof.refuted else "undecided"
         return Outcome(unit, result, proof.cells, counter_example=_plain(proof.counter_example))
+    if unit.startswith(CELLS):
+        _, method, ring = unit.split("/")
+        return _run_ring(vehicle, settings, unit, Method(method), int(ring))
     return _run_column(vehicle, settings, unit, int(unit.split("/")[1]))
+
+
+def _run_ring(vehicle: Vehicle, settings: Settings, unit: str, method: Method, ring: int) -> Outcome:
+    cells = ring_cells(vehicle, settings, ring)
+
+    def ask(state: State) -> Deadline:
+        disc = Disc(0.0, 0.0, reference_radius_m(vehicle) - vehicle.radius_m)
+        return tolerable_deadline(method, vehicle, state, [disc], settings.cap_s)
+
+    last = ring_cells(vehicle, settings, settings.cells[0] - 1)
+    floor = float(last.volume().max()) / 2.0**settings.halvings
+    found = prove_ring(vehicle, method, cells, settings.cap_s * vehicle.v_max_mps, floor, ask)
+    result = "proved" if not found.open_cells else "partly proved"
+    if found.contradiction is not None:
+        names = ("r_m", "xi_rad", "beta_rad")
+        example = {"method": str(method), **dict(zip(names, found.contradiction, strict=True))}
+        return Outcome(unit, "refuted", len(cells), found.states, example)
+    return Outcome(unit, result, len(cells), found.states, None, found.volume, found.open_cells)
+
+
+def ring_cells(vehicle: Vehicle, settings: Settings, ring: int) -> Boxes:
+    """Return the cells of one step of r with xi >= 0, every beta; negative xi follows by mirroring beta with it."""
+    (near, far), _, beta = domain(vehicle, settings)
+    steps = settings.cells[0], (settings.cells[1] + 1) // 2, settings.cells[2]
+    ratio = far / near
+    low = near * ratio ** (ring / steps[0])
+    high = far if ring + 1 == steps[0] else near * ratio ** ((ring + 1) / steps[0])
+    table = np.array(split(((low, high), (0.0, math.pi), beta), (1, *steps[1:])))
+    centre, half = table.mean(axis=2), 0.5 * np.diff(table, axis=2)[:, :, 0]
+    # Widths a grain larger, so that rounded centres leave no gap.
+    return Boxes(*centre.T, *(half * (1.0 + 1e-12)).T)
 
 
 def _run_column(vehicle: Vehicle, settings: Settings, unit: str, column: int) -> Outcome:

@@ -2,9 +2,13 @@
 
 import json
 import math
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +20,9 @@ pytest.importorskip("flint")
 from flint import arb, ctx
 
 from shield.arc import advance
-from shield.barrier import barrier_slope, barrier_value, class_k_gain, least_distance
+from shield.barrier import Array, barrier_slope, barrier_value, class_k_gain, least_distance
 from shield.certificate import (
+    RESTS_ON,
     Claim,
     VehicleCertificate,
     covers,
@@ -37,10 +42,13 @@ from shield.verify.check import check, restored, stale
 from shield.verify.claims import admissible, admissible_box, inclusion, inclusion_box, rounding, rounding_box
 from shield.verify.deadlines import Seen, sound, unsupported
 from shield.verify.run import verify
-from shield.verify.units import Outcome, Settings, column_cells, domain, run_unit, states_of, unit_names
+from shield.verify.units import Outcome, Settings, column_cells, domain, ring_cells, run_unit, states_of, unit_names
+from shield.verify.whole import Boxes, Ring, followed, halved, prove_cells, prove_ring
 
 CONFIGURATIONS = {name: load_vehicle(name) for name in ("config1", "config2", "demo")}
-SMALL = Settings(cells=(2, 3, 2), states=1)
+SMALL = Settings(cells=(2, 3, 2), states=1, halvings=3)
+
+RINGS = [f"cells/{method}/{ring}" for method in ("barrier", "backup") for ring in range(2)]
 
 names = st.sampled_from(sorted(CONFIGURATIONS))
 
@@ -323,13 +331,188 @@ def test_what_the_proof_does_not_follow_is_said() -> None:
         sound(CONFIGURATIONS["config1"], Method.PUBLISHED, away, 0.0, found)
 
 
+# whole cells
+
+
+def small_boxes(vehicle: Vehicle, seed: int, count: int = 600) -> Boxes:
+    """Small cells at random in which the vehicle drives at the disc, more or less."""
+    rng = np.random.default_rng(seed)
+    r, xi = rng.uniform(4.5, 16.0, count), rng.uniform(2.5, math.pi, count)
+    beta = rng.uniform(-0.95, 0.95, count) * vehicle.beta_max_rad
+    return Boxes(r, xi, beta, *(np.full(count, width) for width in (0.01, 0.001, 0.001)))
+
+
+@pytest.mark.parametrize("method", [Method.BARRIER, Method.BACKUP])
+@pytest.mark.parametrize("name", ["config1", "config2"])
+def test_in_a_whole_cell_one_sign_change_ends_the_deadline(name: str, method: Method) -> None:
+    """Dense arcs from states and corners of proved cells: no hole before the code's deadline, one right after it."""
+    vehicle = CONFIGURATIONS[name]
+    assert vehicle.barrier is not None
+    every = small_boxes(vehicle, 7)
+    verdicts = prove_cells(vehicle, method, every, 4.0 * vehicle.v_max_mps)
+    assert verdicts.proved.mean() > 0.6
+    boxes = every.take(verdicts.proved & ~verdicts.until_cap & (verdicts.last_m > 0.0))
+    assert len(boxes) > 60
+    rng = np.random.default_rng(1)
+    s = np.linspace(0.0, 4.0 * vehicle.v_max_mps, 2001)
+    ended = 0
+    for index in rng.choice(len(boxes), 60, replace=False):
+        corner = np.sign(rng.uniform(-1.0, 1.0, 3)) * np.where(rng.random(3) < 0.5, 1.0, rng.random(3))
+        r = float(boxes.r[index] + corner[0] * boxes.dr[index])
+        xi = float(boxes.xi[index] + corner[1] * boxes.dxi[index])
+        beta = float(boxes.beta[index] + corner[2] * boxes.dbeta[index])
+        beta = min(max(beta, -vehicle.beta_max_rad), vehicle.beta_max_rad)
+        if r < 4.0:
+            continue
+        x, y, heading = advance(r * math.cos(xi), r * math.sin(xi), 0.0, beta, vehicle.l_r_m, s)
+        if method is Method.BARRIER:
+            turned = (np.arctan2(y, x) - heading + math.pi) % (2.0 * math.pi) - math.pi
+            safe = barrier_value(vehicle.barrier, np.hypot(x, y), turned)
+        else:
+            safe = clearance(vehicle, x, y, heading)
+        _, found = ask(vehicle, method, r, xi, beta)
+        hold = found.deadline_s * vehicle.v_max_mps
+        if hold > 0.0:
+            assert safe[s <= hold].min() > -1e-9
+        if found.limited_by != "cap" and safe[0] > 0.0:
+            ended += 1
+            assert safe[s > hold][:3].min() < 1e-6
+    assert ended > 30
+
+
+def clearance(vehicle: Vehicle, x: Array, y: Array, heading: Array) -> Array:
+    """How far every manoeuvre from (x, y, heading) stays from the disc of radius 4 at the origin, the best of them."""
+    rho, rear, slip = vehicle.rho_m, vehicle.rho_rear_m, vehicle.beta_max_rad
+    best = np.full_like(x, -np.inf)
+    for side in (1.0, -1.0):
+        # the turn centre in the world frame: l_r behind, rho_rear to the side
+        cx = x - vehicle.l_r_m * np.cos(heading) - side * rear * np.sin(heading)
+        cy = y - vehicle.l_r_m * np.sin(heading) + side * rear * np.cos(heading)
+        best = np.maximum(best, np.abs(np.hypot(cx, cy) - rho) - 4.0)
+        best = np.maximum(best, x * np.cos(heading + side * slip) + y * np.sin(heading + side * slip))
+    best = np.maximum(best, np.abs(x * np.sin(heading) - y * np.cos(heading)) - 4.0)
+    best = np.maximum(best, x * np.cos(heading) + y * np.sin(heading))
+    return np.asarray(np.minimum(best, np.hypot(x, y) - 4.0))
+
+
+@pytest.mark.parametrize("method", [Method.BARRIER, Method.BACKUP])
+@pytest.mark.parametrize("name", ["config1", "config2"])
+def test_a_deadline_2_ms_too_long_or_of_the_wrong_side_is_refuted_by_whole_cells(name: str, method: Method) -> None:
+    vehicle = CONFIGURATIONS[name]
+    assert vehicle.barrier is not None
+    disc = Disc(0.0, 0.0, vehicle.barrier.r_bar_m)
+    boxes = small_boxes(vehicle, 3, 150)
+
+    def right(state: State) -> Deadline:
+        return tolerable_deadline(method, vehicle, state, [disc], 4.0)
+
+    def too_long(state: State) -> Deadline:
+        found = right(state)
+        return replace(found, deadline_s=found.deadline_s + 2e-3) if 0.0 < found.deadline_s < 4.0 else found
+
+    def wrong_side(state: State) -> Deadline:
+        return right(replace(state, beta_rad=-state.beta_rad))
+
+    def proved_with(ask_code: Callable[[State], Deadline]) -> Ring:
+        return prove_ring(vehicle, method, boxes, 4.0 * vehicle.v_max_mps, 1.0, ask_code)
+
+    sound_ring = proved_with(right)
+    assert sound_ring.contradiction is None
+    assert sound_ring.leaves == 150
+    assert sound_ring.states == 150 - len(sound_ring.open_cells) > 100
+    for broken in (too_long, wrong_side):
+        wrong = proved_with(broken).contradiction
+        assert wrong is not None
+        r, xi, beta = wrong
+        at = State(r * math.cos(xi), r * math.sin(xi), 0.0, beta)
+        assert broken(at).deadline_s > right(at).deadline_s
+
+
+def test_a_ring_that_is_contradicted_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shield.verify import units
+
+    grid = Settings(cells=(3, 6, 8), farthest_m=6.0, halvings=9)
+    outcome = run_unit(CONFIGURATIONS["config1"], grid, "cells/backup/2")
+    ring = ring_cells(CONFIGURATIONS["config1"], grid, 2)
+    assert outcome.result == "partly proved"
+    assert outcome.cells == len(ring) == 3 * 8
+    assert 0.5 * ring.volume().sum() < outcome.volume < ring.volume().sum()
+    assert 0 < len(outcome.open_cells) < outcome.cells
+
+    def for_ever(*asked: Any) -> Deadline:
+        return replace(tolerable_deadline(*asked), deadline_s=4.0)
+
+    monkeypatch.setattr(units, "tolerable_deadline", for_ever)
+    refuted = run_unit(CONFIGURATIONS["config1"], grid, "cells/backup/2")
+    assert refuted.result == "refuted"
+    assert set(refuted.counter_example) == {"method", "r_m", "xi_rad", "beta_rad"}
+
+
+def test_halves_cover_their_cells() -> None:
+    cells = ring_cells(CONFIGURATIONS["config2"], Settings(), 5)
+    halves = halved(cells, 2.0)
+    assert halves.volume().sum() == pytest.approx(cells.volume().sum(), rel=1e-9)
+    count = len(cells)
+    for centre, half in (("r", "dr"), ("xi", "dxi"), ("beta", "dbeta")):
+        middle, width = getattr(halves, centre), getattr(halves, half)
+        low = np.minimum((middle - width)[:count], (middle - width)[count:])
+        high = np.maximum((middle + width)[:count], (middle + width)[count:])
+        assert (low <= getattr(cells, centre) - getattr(cells, half)).all()
+        assert (high >= getattr(cells, centre) + getattr(cells, half)).all()
+
+
+def test_whole_cells_are_said_to_be_what_they_are() -> None:
+    certificate = verify(CONFIGURATIONS["config1"], SMALL, workers=1)
+    claim = certificate.claims["cells"]
+    for method in ("barrier", "backup"):
+        table = claim.whole[method]
+        assert table["of"] == 2 * 2 * 2
+        assert 0.0 <= table["volume_share"] < 1.0
+        listed = sum(
+            int(part.split("-")[-1]) - int(part.split("-")[0]) + 1
+            for text in table["open_cells"].values()
+            for part in text.split(",")
+            if part
+        )
+        assert listed == table["of"] - table["whole_cells"]
+        assert f"{method}: {table['volume_share']:.2%} of the volume" in claim.note
+    assert not followed(CONFIGURATIONS["demo"])
+    left_out = verify(CONFIGURATIONS["demo"], replace(SMALL, cells=(1, 1, 1)), workers=1).claims["cells"]
+    assert left_out.result == "not covered"
+    assert "brakes" in left_out.note
+
+
+def test_another_source_of_deadlines_does_not_cover(
+    certificate: VehicleCertificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = CONFIGURATIONS["demo"]
+    require_cover(certificate, demo)
+    other = {**certificate.sources, "backup/clear.py": "0" * 64, "hold.py": "1" * 64, "verify/run.py": "2" * 64}
+    with pytest.raises(CertificateError, match=r"installed: shield/backup/clear\.py, shield/hold\.py; run `headway"):
+        require_cover(replace(certificate, sources=other), demo)
+    assert covers(replace(certificate, sources={**certificate.sources, "verify/run.py": "2" * 64}), demo)
+
+
+def test_every_source_that_a_deadline_imports_is_compared() -> None:
+    """What a fresh interpreter loads to answer a question, less what holds no arithmetic."""
+    code = (
+        "import sys; from shield.deadline import *; from shield.vehicle import load_vehicle; "
+        "v = load_vehicle('config1'); s = State(9.0, 1.0, 3.0, 0.1); d = [Disc(0.0, 0.0, 4.0)] * 9; "
+        "[tolerable_deadline(m, v, s, d) for m in (Method.BARRIER, Method.BACKUP)]; "
+        "print(*sorted(m for m in sys.modules if m.startswith('shield.')))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    paths = {name.removeprefix("shield.").replace(".", "/") + ".py" for name in loaded}
+    assert paths - {"errors.py", "backup.py"} == set(RESTS_ON)
+
+
 # runs, certificates, checks
 
 
 def test_units_cover_the_domain_and_are_reproducible() -> None:
     vehicle = CONFIGURATIONS["config1"]
     units = unit_names(vehicle, SMALL)
-    assert units == ["admissible", "inclusion", "rounding", *(f"deadlines/{i}" for i in range(6))]
+    assert units == ["admissible", "inclusion", "rounding", *(f"deadlines/{i}" for i in range(6)), *RINGS]
     cells = [cell for column in range(6) for cell in column_cells(vehicle, SMALL, column)]
     assert len(cells) == 12
     for side in range(3):
@@ -348,8 +531,10 @@ def test_a_certificate_is_written_read_covered_and_checked(tmp_path: Path) -> No
     vehicle = CONFIGURATIONS["config2"]
     seen: list[tuple[int, int]] = []
     certificate = verify(vehicle, SMALL, workers=1, progress=lambda done, of: seen.append((done, of)))
-    assert seen == [(i, 9) for i in range(1, 10)]
-    assert {claim.result for claim in certificate.claims.values()} == {"proved"}
+    assert seen == [(i, 13) for i in range(1, 14)]
+    results = {name: claim.result for name, claim in certificate.claims.items()}
+    assert results.pop("cells") == "partly proved"
+    assert set(results.values()) == {"proved"}
     assert certificate.claims["deadlines"].states == 12 * 2 * 2
     path = tmp_path / "c.json"
     path.write_text(certificate.text())
@@ -360,8 +545,8 @@ def test_a_certificate_is_written_read_covered_and_checked(tmp_path: Path) -> No
     for sample in (None, 2):
         found = check(certificate, sample=sample, workers=1)
         assert found.disagreements == ()
-        assert found.units == (9 if sample is None else 5)
-        assert found.of == 9
+        assert found.units == (13 if sample is None else 7)
+        assert found.of == 13
 
 
 @pytest.mark.timeout(120)  # two interpreters start, on a machine that may be busy
@@ -388,7 +573,7 @@ def test_an_interrupted_run_is_picked_up(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(run_module, "run_unit", counted)
     resumed = verify(vehicle, SMALL, workers=1, progress_file=kept)
-    assert len(ran) == 4
+    assert len(ran) == 8
     assert not kept.exists()
     assert resumed == verify(vehicle, SMALL, workers=1)
 
@@ -471,7 +656,7 @@ def test_shipped_certificates_cover_the_shipped_vehicles() -> None:
         shipped = shipped_certificate(vehicle)
         assert shipped is not None, vehicle.name
         require_cover(shipped, vehicle)
-        assert all(claim.result == "proved" for claim in shipped.claims.values())
+        assert all(claim.result == "proved" for name, claim in shipped.claims.items() if name != "cells")
         assert restored(shipped)[0] == vehicle
     assert shipped_certificate(replace(CONFIGURATIONS["demo"], v_max_mps=13.0)) is None
 
