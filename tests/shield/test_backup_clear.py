@@ -169,3 +169,56 @@ def test_what_is_not_beyond_the_view_stays_inside_it(name: str, arc: tuple[float
         outside = np.abs(np.arctan2(y, x))[away] > 0.5 * view + 0.03 / np.hypot(x, y)[away]
         if outside.any():
             assert is_blocked(stretches, float(s))
+
+
+def along_edges(x: Array, y: Array, view: float) -> list[float]:
+    """Return how far inside each edge of the cone of view the samples stay at least [m]."""
+    sine, cosine = math.sin(0.5 * view), math.cos(0.5 * view)
+    return [float((sine * x + side * cosine * y).min()) for side in (-1.0, 1.0)]
+
+
+@pytest.mark.parametrize("name", ["left", "right", "brake_straight"])
+@given(arc=arcs, view=st.floats(0.5, 6.2))
+def test_the_view_is_left_exactly_where_the_samples_cross_an_edge(
+    name: str, arc: tuple[float, float], view: float
+) -> None:
+    held = Arc(*(arc[0], L_R, arc[1]))
+    stretches = beyond_view(held, L_R, REGION[name], view)
+    for s in np.linspace(0.001, held.length - 0.001, 23):
+        edges = along_edges(*on_ground(held, float(s), name), view)
+        # Up to half a turn both edges count; beyond it the manoeuvre must stay on the seen side of one of them.
+        inside = min(edges) if view <= math.pi else max(edges)
+        if abs(inside) > 0.03:
+            assert is_blocked(stretches, float(s)) == (inside < 0.0), (s, edges)
+
+
+@given(arc=arcs, braking=st.floats(0.5, 25.0), reach=st.floats(3.0, 40.0), view=st.floats(0.5, 6.2))
+def test_braking_on_the_held_arc_stays_inside_what_is_seen(
+    arc: tuple[float, float], braking: float, reach: float, view: float
+) -> None:
+    beta, length = arc
+    held, sweep = Arc(beta, L_R, length), Sweep(Manoeuvre.BRAKE, Kind.HELD, length_m=braking)
+    far, unseen = beyond_range(held, L_R, sweep, reach), beyond_view(held, L_R, sweep, view)
+    x, y, _ = drive(L_R, lambda _: beta, length + braking, 0.05)
+    way = np.linspace(0.0, length + braking, len(x))
+    kappa = abs(math.sin(beta)) / L_R
+    closes = kappa * braking >= math.pi
+    judged = not closes or kappa * (length + braking) > 2.0 * math.pi  # the samples go round what is looked at
+    for s in np.linspace(0.05, held.length - 0.05, 12):
+        # A braking path of half a turn and more counts as the whole circle, a shorter one as its chord and its rise.
+        part = np.ones(len(x), bool) if closes else (way >= s) & (way <= s + braking)
+        px, py = x[part], y[part]
+        farthest = float(np.hypot(px, py).max())
+        rise = 0.0 if closes else (1.0 - math.cos(0.5 * kappa * braking)) / max(kappa, 1e-9)
+        if farthest > reach + 0.05 and not closes:
+            assert is_blocked(far, float(s))
+        if judged and farthest + rise < reach - 0.05:
+            assert not is_blocked(far, float(s))
+        away = np.hypot(px, py) > 0.1
+        outside = np.abs(np.arctan2(py, px))[away] > 0.5 * view + 0.05 / np.hypot(px, py)[away]
+        if outside.any() and not closes:
+            assert is_blocked(unseen, float(s))
+        edges = along_edges(px, py, view)
+        inside = min(edges) if view <= math.pi else max(edges)
+        if judged and inside > rise + 0.05:
+            assert not is_blocked(unseen, float(s))

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shield.backup.clear import point_on_turn
+from shield.backup.family import Kind, Sweep
+from shield.backup.moving import CUTS, blocked_moving
 from shield.deadline import Deadline, Method, tolerable_deadline
+from shield.events import Arc
+from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
 from shield.vehicle import Bounds, Vehicle
 from tests.shield.dense import drive
@@ -131,3 +136,68 @@ def test_age_and_switch_time_let_the_obstacle_come_closer() -> None:
     slow = backup(replace(CAR, bounds=Bounds(tick_s=0.2)), state, scene).deadline_s
     assert old <= base - 0.19
     assert slow <= base - 0.19
+
+
+L_R, SLIP, SPEED, DECELERATION, BUILD_S = 1.6, 0.8, 6.0, 6.0, 0.3
+RHO, RHO_REAR = L_R / math.sin(SLIP), L_R / math.tan(SLIP)
+REST_S = SPEED / DECELERATION
+BRAKING_M = 0.5 * SPEED * REST_S + SPEED * BUILD_S
+END = BRAKING_M / RHO + 0.25
+"""The turn may be a quarter of a radian ahead of the way driven."""
+
+BRAKES = {
+    "held": Sweep(Manoeuvre.BRAKE, Kind.HELD, length_m=BRAKING_M),
+    "straight": Sweep(Manoeuvre.BRAKE_STRAIGHT, Kind.SEGMENT, length_m=BRAKING_M),
+    "left": Sweep(
+        Manoeuvre.BRAKE_LEFT, Kind.ARC, 0.0, 1, RHO, RHO_REAR, BRAKING_M, -0.1, END, lag_rad=0.4, slip_rad=SLIP
+    ),
+    "right": Sweep(
+        Manoeuvre.BRAKE_RIGHT, Kind.ARC, 0.0, -1, RHO, -RHO_REAR, BRAKING_M, -0.1, END, lag_rad=0.4, slip_rad=SLIP
+    ),
+}
+
+
+def timed_points(sweep: Sweep, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x, y and the latest time [s] of points that a braking vehicle can be at."""
+    way = np.linspace(0.0, BRAKING_M, 241)
+    late = BUILD_S + np.minimum(np.sqrt(2.0 * way / DECELERATION), REST_S)
+    if sweep.kind is Kind.HELD:
+        x, y, _ = drive(L_R, partial(constant, beta), BRAKING_M, BRAKING_M / 239.5)
+        return x, y, late
+    if sweep.kind is Kind.SEGMENT:
+        return way, np.zeros(way.shape), late
+    spots = []
+    for q, time in zip(way, late, strict=True):
+        behind, ahead = max(sweep.start_rad, q / RHO - sweep.lag_rad), min(sweep.end_rad, q / RHO + 0.25)
+        spots += [(*point_on_turn(L_R, sweep, angle), time) for angle in np.linspace(behind, ahead, 13)]
+    x, y, late = np.array(spots).T
+    return x, y, late
+
+
+@pytest.mark.parametrize("name", BRAKES)
+@settings(max_examples=25)
+@given(
+    st.one_of(st.just(0.0), st.floats(-0.8, 0.8)),
+    st.floats(3.0, 20.0),
+    st.lists(
+        st.tuples(st.floats(-15.0, 20.0), st.floats(-15.0, 15.0), st.floats(0.2, 4.0), st.floats(0.0, 4.0)),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_blocked_where_a_growing_disc_meets_the_braking_vehicle(
+    name: str, beta: float, length: float, spots: list[tuple[float, float, float, float]]
+) -> None:
+    levels = 3
+    x, y, radius, speeds = np.array(spots).T
+    arguments = (beta, L_R, length, BRAKES[name], (x, y, radius), speeds, (DECELERATION, SPEED), levels)
+    stretches = blocked_moving(*arguments)
+    held = Arc(beta, L_R, length)
+    px, py, late = timed_points(BRAKES[name], beta)
+    for column, (ox, oy, own, top) in enumerate(spots):
+        for s in np.linspace(0.003, length - 0.003, 15):
+            ex, ey = held.seen_from(float(s), ox, oy)
+            gap = float((np.hypot(px - ex, py - ey) - own - top * late).min())
+            if abs(gap) > 0.05 + 2.0 * top * REST_S / CUTS**levels:
+                hit = any(start <= s <= end for start, end, which in stretches if which == column)
+                assert hit == (gap < 0.0), (s, gap)

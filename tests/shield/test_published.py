@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shield.barrier import barrier_deadline, least_distance
-from shield.deadline import Method, tolerable_deadline
-from shield.published import RINGS, Ring, cell_edges, lambert_w, pointwise_deadline, published_deadline, ring_table
+from shield.deadline import Certificate, Method, tolerable_deadline
+from shield.published import (
+    RINGS,
+    Ring,
+    Table,
+    cell_edges,
+    lambert_w,
+    pointwise_deadline,
+    published_deadline,
+    ring_table,
+)
 from shield.state import Disc, State
 from shield.vehicle import Barrier, Bounds, Vehicle, load_vehicle
 
@@ -146,3 +155,22 @@ def test_other_vehicles_have_tables_of_their_own() -> None:
     assert ring_table(VEHICLE, RINGS[0]) is ring_table(replace(VEHICLE, name="again"), RINGS[0])
     with pytest.raises(ValueError, match="declares no"):
         ring_table(Vehicle(l_r_m=1.6, beta_max_rad=0.5, v_max_mps=10.0), RINGS[0])
+
+
+def test_every_cell_of_a_table_is_found_by_its_middle_and_the_ends_by_the_last_one() -> None:
+    ring = Ring(1.0, 0.1, 0.5, 0.2)
+    xi, beta = cell_edges(math.pi, 0.5), cell_edges(0.5, 0.2)
+    numbered = Table(ring, 0.5, np.arange((len(xi) - 1.0) * (len(beta) - 1)).reshape(len(xi) - 1, -1))
+    assert numbered.deadline_s.shape == (13, 5)
+    for i in range(13):
+        for j in range(5):
+            found = numbered.at(0.5 * (xi[i] + xi[i + 1]), 0.5 * (beta[j] + beta[j + 1]))
+            assert found == numbered.deadline_s[i, j]
+    assert numbered.at(-math.pi - 1.0, -2.0) == 0.0
+    assert numbered.at(math.pi + 1.0, 2.0) == numbered.at(math.pi, 0.5) == 64.0
+
+
+def test_a_published_answer_proves_nothing() -> None:
+    answer = published_deadline(VEHICLE, at(20.0, 2.0, 0.1), [DISC])
+    assert answer.certificate == Certificate((), None, 0.0, 0.0, VEHICLE.fingerprint())
+    assert answer.guarantee is False

@@ -88,7 +88,7 @@ def test_fingerprint_sees_every_parameter_but_the_name() -> None:
     ("text", "says"),
     [
         ("l_r_m = 1.6\nbeta_max_rad = 0.5\n", "key v_max_mps is missing"),
-        (SMALL + "colour = 3\n", "unknown key colour"),
+        (SMALL + "colour = 3\n", "unknown key colour: known here are l_r_m, beta_max_rad, v_max_mps, radius_m, a_max"),
         (SMALL + "[bounds]\nposition = 0.1\n", r"unknown key bounds\.position: known here are position_m"),
         (SMALL + "[barrier]\nr_bar_m = 4.0\n", r"key barrier\.sigma is missing"),
         (SMALL + "[barrier]\nr_bar_m = 4.0\nsigma = 1.0\n", r"barrier\.sigma = 1\.0: must lie between 0 and 1"),

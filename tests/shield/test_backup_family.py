@@ -1,0 +1,53 @@
+"""What the manoeuvres of a family steer and sweep, against integration of the motion they stand for."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shield.backup.family import FamilyOf
+from shield.manoeuvre import braking_slip_rad, grip_slip_rad
+from shield.vehicle import Bounds, Vehicle
+
+CAR = Vehicle(1.6, 0.8, 12.0, radius_m=0.5, a_max_mps2=4.0, deceleration_mps2=6.0)
+
+
+def bounded(vehicle: Vehicle, **bounds: float) -> Vehicle:
+    return replace(vehicle, bounds=Bounds(**bounds))
+
+
+@pytest.mark.parametrize(("steering", "bias"), [(0.0, 0.0), (0.02, 0.0), (0.0, 0.03), (0.02, 0.03)])
+def test_the_slip_angle_really_driven_stays_within_the_grip(steering: float, bias: float) -> None:
+    car = bounded(CAR, lateral_accel_mps2=40.0, steering_rad=steering, steering_bias_rad=bias)
+    worst = grip_slip_rad(car) + steering + bias
+    assert 12.0**2 * math.sin(worst) / 1.6 == pytest.approx(40.0)
+    worst = braking_slip_rad(car) + steering + bias
+    assert math.hypot(6.0, 12.0**2 * math.sin(worst) / 1.6) == pytest.approx(40.0)
+
+
+@pytest.mark.parametrize("grip", [70.0, 89.0, 91.0, 200.0])
+def test_grip_to_spare_is_full_lock(grip: float) -> None:
+    """At 12 m/s no slip angle takes more than 90 m/s^2; full lock takes 64.6."""
+    assert grip_slip_rad(bounded(CAR, lateral_accel_mps2=grip)) == CAR.beta_max_rad
+
+
+def test_an_error_beyond_what_the_grip_allows_leaves_no_arc() -> None:
+    assert grip_slip_rad(bounded(CAR, lateral_accel_mps2=4.0, steering_rad=0.2)) == 0.0
+
+
+@given(st.floats(-1.3, 1.3), st.floats(0.05, 1.3), st.floats(0.1, 5.0))
+def test_a_ramp_is_no_further_from_an_instant_change_than_said(held: float, slip: float, scale: float) -> None:
+    """In units of the ramp's time, turn' = scale sin(b); the ramp goes from the slip angle held to the one steered."""
+    wrong_way, ahead, behind = FamilyOf._ramp_turns(held, slip, scale)
+    b = np.linspace(held, slip, 2001)
+    step = scale * abs(slip - held) / 2000.0
+    turned = np.concatenate(([0.0], np.cumsum(step * np.sin(0.5 * (b[1:] + b[:-1])))))
+    instant = step * math.sin(slip) * np.arange(2001)
+    assert wrong_way == pytest.approx(-turned.min(), abs=1e-6)
+    assert ahead == pytest.approx((turned - instant).max(), abs=1e-6)
+    assert behind >= (instant - turned).max() - 1e-6
+    if held <= slip:
+        assert behind == pytest.approx((instant - turned).max(), abs=1e-6)
