@@ -19,7 +19,7 @@ from carla_bridge.demo.summary import Row, summarise
 from carla_bridge.demo.table import table
 from carla_bridge.kinematic import KinematicWorld
 from carla_bridge.loop import RealTimeLoop, Tick
-from carla_bridge.scenario import load_scenario
+from carla_bridge.scenario import Scenario, load_scenario
 from devices.package import load_package
 from offload.policy import POLICIES
 from runtime.config import OffloadSection
@@ -42,6 +42,7 @@ def demo(
     ] = None,
     vehicle: Annotated[str, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = "demo",
     scenario: Annotated[str, typer.Option(help="A scenario file, or a shipped scenario's name")] = "town04_curves",
+    noise: Annotated[bool, typer.Option("--noise", help="Move each obstacle by N(0, 1.15 m) in x and y")] = False,
     rate_mbps: Annotated[float, typer.Option(help="Declared uplink: Rayleigh scale [Mbit/s]")] = 20.0,
     max_wait_windows: Annotated[int, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table")] = False,
@@ -52,6 +53,7 @@ def demo(
     if unknown:
         raise ConfigurationError(f"--policy {unknown[0]}: must be one of {', '.join(POLICIES)}")
     kills = parse_kills(kill or [], duration_s)
+    chosen = load_scenario(scenario).with_noise() if noise else load_scenario(scenario)
     rows: dict[str, Row] = {}
     console = Console(stderr=True)
     package = files("carla_bridge") / "models" / _MODEL / "1"
@@ -59,7 +61,7 @@ def demo(
         for name in policies:
             plan = Plan(Path(folder), name, vehicle, path, rate_mbps, max_wait_windows, seed)
             task = bar.add_task(name, total=duration_s, speed="", deadline="", guard="starting")
-            rows[name] = _episode(plan, scenario, duration_s, kills, partial(_show, bar, task))
+            rows[name] = _episode(plan, chosen, duration_s, kills, partial(_show, bar, task))
             bar.update(task, completed=duration_s, guard="done")
     if as_json:
         typer.echo(json.dumps({name: row.as_json() for name, row in rows.items()}, indent=2))
@@ -92,9 +94,9 @@ def parse_kills(texts: list[str], duration_s: float) -> list[tuple[float, str]]:
 
 
 def _episode(
-    plan: Plan, scenario: str, duration_s: float, kills: list[tuple[float, str]], show: Callable[[Tick], None]
+    plan: Plan, scenario: Scenario, duration_s: float, kills: list[tuple[float, str]], show: Callable[[Tick], None]
 ) -> Row:
-    world = KinematicWorld(load_scenario(scenario), load_vehicle(plan.vehicle), plan.seed)
+    world = KinematicWorld(scenario, load_vehicle(plan.vehicle), plan.seed)
     pending = list(kills)
     with Processes(plan) as processes, headway.Session(plan.daemon_socket, plan.guard_socket) as session:
 
