@@ -118,7 +118,7 @@ class Processes:
         self._edge = self._run(command, stdout=subprocess.PIPE)
         line = self._edge.stdout.readline() if self._edge.stdout is not None else ""
         if not line:
-            raise UnavailableError(f"the edge server ended at its start: see {self._log_path}")
+            raise UnavailableError(f"the edge server ended at its start: {self._last_words()}")
         self._endpoint = str(json.loads(line)["endpoint"])
 
     def _start_daemon(self) -> None:
@@ -148,25 +148,26 @@ class Processes:
         while True:
             if self._daemon is not None and self._daemon.poll() is not None:
                 raise UnavailableError(
-                    f"the daemon ended at its start with exit code {self._daemon.returncode}: see {self._log_path}"
+                    f"the daemon ended at its start with exit code {self._daemon.returncode}: {self._last_words()}"
                 )
             try:
                 status = self._status()
             except headway.HeadwayError as error:
                 if time.monotonic() > until_s:
                     raise UnavailableError(
-                        f"the daemon is not ready {_READY_WAIT_S:g} s after its start: see {self._log_path}"
+                        f"the daemon is not ready {_READY_WAIT_S:g} s after its start: {self._last_words()}"
                     ) from error
                 continue
             if status["ready"] and (status["edge"] or {}).get("state") == "connected":
                 return
             if time.monotonic() > until_s:
-                raise UnavailableError(f"the daemon is up but not ready: {status}; see {self._log_path}")
+                raise UnavailableError(f"the daemon is up but not ready: {status}; {self._last_words()}")
             time.sleep(0.05)
 
-    @property
-    def _log_path(self) -> str:
-        return "" if self._log is None else self._log.name
+    def _last_words(self) -> str:
+        """Return the end of what the processes have logged: the log goes with the demonstration's folder."""
+        lines = [] if self._log is None else Path(self._log.name).read_text().splitlines()
+        return " | ".join(lines[-3:]) or "it left no log"
 
     def _status(self) -> dict[str, Any]:
         with headway.Client(self.plan.daemon_socket, timeout_s=1.0) as client:
