@@ -41,9 +41,10 @@ from shield.verify.cells import PRECISION_BITS, Cell, Verdict, ball, prove, spli
 from shield.verify.check import check, restored, stale
 from shield.verify.claims import admissible, admissible_box, inclusion, inclusion_box, rounding, rounding_box
 from shield.verify.deadlines import Seen, sound, unsupported
+from shield.verify.event import Event
 from shield.verify.run import verify
 from shield.verify.units import Outcome, Settings, column_cells, domain, ring_cells, run_unit, states_of, unit_names
-from shield.verify.whole import Boxes, Ring, followed, halved, prove_cells, prove_ring
+from shield.verify.whole import Boxes, Ring, body_point, followed, halved, prove_cells, prove_ring
 
 CONFIGURATIONS = {name: load_vehicle(name) for name in ("config1", "config2", "demo")}
 SMALL = Settings(cells=(2, 3, 2), states=1, halvings=3)
@@ -393,6 +394,50 @@ def clearance(vehicle: Vehicle, x: Array, y: Array, heading: Array) -> Array:
     best = np.maximum(best, np.abs(x * np.sin(heading) - y * np.cos(heading)) - 4.0)
     best = np.maximum(best, x * np.cos(heading) + y * np.sin(heading))
     return np.asarray(np.minimum(best, np.hypot(x, y) - 4.0))
+
+
+@pytest.mark.parametrize("method", [Method.BARRIER, Method.BACKUP])
+@pytest.mark.parametrize("name", ["config1", "config2"])
+def test_slopes_and_levels_hold_all_over_their_neighbourhood(name: str, method: Method) -> None:
+    """Where F falls, what is unsafe stays unsafe; where it rises, what is safe stays safe; levels bound F."""
+    vehicle = CONFIGURATIONS[name]
+    rng = np.random.default_rng(11)
+    count, step = 60_000, 0.01
+    event = Event(vehicle, method)
+    far, around = rng.uniform(4.0, 14.0, 4 * count), rng.uniform(-math.pi, math.pi, 4 * count)
+    # near where F changes its sign, mostly
+    value = event.value(far * np.cos(around), far * np.sin(around))
+    near = np.nonzero(np.abs(value) < (0.2 if method is Method.BACKUP else 0.01))[0]
+    pick = np.concatenate([near, np.arange(4 * count)])[:count]
+    far, x, y = far[pick], (far * np.cos(around))[pick], (far * np.sin(around))[pick]
+    eps, dbeta = rng.uniform(0.02, 0.6, count), rng.uniform(0.0, 0.1, count)
+    beta = rng.uniform(-0.9, 0.9, count) * vehicle.beta_max_rad
+    # one state of each neighbourhood, and the same a little further on its arc, still inside
+    held = beta + dbeta * rng.uniform(-1.0, 1.0, count)
+    kappa = np.sin(held) / vehicle.l_r_m
+    most = step * (1.0 + np.abs(kappa) * (far + 0.7))
+    reach, toward = (eps - most).clip(0.0) * np.sqrt(rng.random(count)), rng.uniform(-math.pi, math.pi, count)
+    ex, ey = x + reach * np.cos(toward), y + reach * np.sin(toward)
+    later = body_point(np.hypot(ex, ey), np.arctan2(-ey, -ex), held, kappa, np.full(count, step))
+    before, after = event.value(ex, ey), event.value(*later)
+    falls, rises = event.slopes(x, y, eps, beta, dbeta)
+    falls, rises = falls & (most < eps), rises & (most < eps)
+    assert (falls & (after < 0.0) & (before > 0.0)).sum() > 10
+    assert (rises & (after > 0.0) & (before < 0.0)).sum() > 10
+    assert not (falls & (after > 1e-9) & (before < -1e-9)).any()
+    assert not (rises & (after < -1e-9) & (before > 1e-9)).any()
+    if method is Method.BARRIER:
+        assert (after[falls] < before[falls]).all()
+        assert (after[rises] > before[rises]).all()
+    ahead, behind = event.level(x, y, eps)
+    assert (before[ahead > 0.0] > 0.0).all()
+    assert (before[behind > 0.0] < 0.0).all()
+    # and as far beyond as is said
+    for side, sign in ((ahead, 1.0), (behind, -1.0)):
+        some = side > 0.0
+        whole = (eps + side)[some]
+        px, py = x[some] + whole * np.cos(toward[some]), y[some] + whole * np.sin(toward[some])
+        assert (sign * event.value(px, py) > -1e-9).all()
 
 
 @pytest.mark.parametrize("method", [Method.BARRIER, Method.BACKUP])
