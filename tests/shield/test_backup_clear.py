@@ -222,3 +222,16 @@ def test_braking_on_the_held_arc_stays_inside_what_is_seen(
         inside = min(edges) if view <= math.pi else max(edges)
         if judged and inside > rise + 0.05:
             assert not is_blocked(unseen, float(s))
+
+
+def test_a_disc_that_swallows_the_turn_centre_blocks_the_arc_about_it() -> None:
+    """Wider than the turn, and farther from both ends of the arc than its radius."""
+    sweep, radius = SWEEPS["brake_right"], RHO + 0.2
+    middle = SLIP - 0.5 * math.pi + 0.5 * sweep.end_rad
+    ox, oy = -L_R + 0.9 * math.cos(middle), sweep.centre_y_m - 0.9 * math.sin(middle)
+    held = Arc(0.0, L_R, 0.1)
+    x, y = CURVES["brake_right"]
+    gaps = np.hypot(x - ox, y - oy) - radius
+    assert gaps.min() < 0.0 < min(gaps[0], gaps[-1])
+    assert blocked(held, L_R, sweep, ox, oy, radius) == [(0.0, 0.1)]
+    assert blocked_many(held, L_R, sweep, np.array([ox]), np.array([oy]), np.array([radius])) == [(0.0, 0.1, 0)]

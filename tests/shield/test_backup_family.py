@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield.backup.family import FamilyOf
-from shield.manoeuvre import braking_slip_rad, grip_slip_rad
+from shield.arc import Reach
+from shield.backup.family import Family, FamilyOf, Kind
+from shield.deadline import Method, tolerable_deadline
+from shield.manoeuvre import Manoeuvre, braking_slip_rad, grip_slip_rad
+from shield.state import Disc, State
 from shield.vehicle import Bounds, Vehicle
+from tests.shield.dense import drive
 
 CAR = Vehicle(1.6, 0.8, 12.0, radius_m=0.5, a_max_mps2=4.0, deceleration_mps2=6.0)
 
@@ -51,3 +55,41 @@ def test_a_ramp_is_no_further_from_an_instant_change_than_said(held: float, slip
     assert behind >= (instant - turned).max() - 1e-6
     if held <= slip:
         assert behind == pytest.approx((instant - turned).max(), abs=1e-6)
+
+
+COASTING = replace(CAR, deceleration_mps2=None)
+
+
+def family_of(car: Vehicle, driven: float, beta: float = 0.0) -> Family:
+    return FamilyOf(car, beta, Reach.of(car, None)).after(driven)
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"steering_bias_rad": 0.001}, {"sensing_range_m": 90.0}, {"field_of_view_rad": 6.0}]
+)
+def test_where_a_straight_can_go_anywhere_only_circles_are_left(bounds: dict[str, float]) -> None:
+    family = family_of(bounded(COASTING, **bounds), 5.0)
+    assert [sweep.kind for sweep in family.sweeps] == [Kind.CIRCLE, Kind.CIRCLE]
+    assert family.turns == ()
+    assert {sweep.kind for sweep in family_of(COASTING, 5.0).sweeps} == {Kind.CIRCLE, Kind.LINE}
+
+
+@pytest.mark.parametrize(("driven", "share"), [(5.0, 0.25), (40.0, 0.7)])
+@pytest.mark.parametrize("bias", [0.001, -0.001])
+def test_a_bias_on_the_way_to_a_circle_is_in_its_pad(driven: float, share: float, bias: float) -> None:
+    """After a straight of `driven` metres, steered wrong all the way, the circle strays from the nominal one."""
+    sweeps = {sweep.manoeuvre: sweep for sweep in family_of(bounded(COASTING, steering_bias_rad=0.001), driven).sweeps}
+    for manoeuvre, side in ((Manoeuvre.LEFT, 1.0), (Manoeuvre.RIGHT, -1.0)):
+        sweep = sweeps[manoeuvre]
+        length = driven + 2.2 * math.pi * sweep.rho_m
+        x, y, _ = drive(1.6, lambda s, side=side: (0.0 if s < driven else side * 0.8) + bias, length, 0.02)
+        after = int(len(x) * driven / length) + 2
+        away = np.hypot(x[after:] - (driven - 1.6), y[after:] - sweep.centre_y_m)
+        strays = float(np.abs(away - sweep.rho_m).max())
+        assert share * sweep.pad_m < strays <= sweep.pad_m + 1e-3
+
+
+def test_a_bias_that_no_lock_can_hold_against_is_named() -> None:
+    car = bounded(COASTING, steering_bias_rad=0.9)
+    answer = tolerable_deadline(Method.BACKUP, car, State(0.0, 0.0, 0.0), [Disc(60.0, 0.0, 1.0)])
+    assert (answer.deadline_s, answer.limited_by) == (0.0, "bound:steering_bias_rad")

@@ -385,6 +385,8 @@ def test_what_the_barrier_does_not_cover_is_refused_by_name() -> None:
     assert limited(Bounds(obstacle_speed_mps=0.1)) == "bound:obstacle_speed_mps"
     assert limited(Bounds(lateral_accel_mps2=9.0)) == "bound:lateral_accel_mps2"
     assert limited(Bounds(field_of_view_rad=6.0)) == "bound:field_of_view_rad"
+    all_round = replace(vehicle, bounds=Bounds(field_of_view_rad=2.0 * math.pi))
+    assert barrier_deadline(all_round, state, [disc]).deadline_s > 0.0
     assert limited(Bounds(sensing_range_m=5.0)) == "bound:sensing_range_m"
     assert limited(Bounds(fail_safe_s=30.0, tick_s=0.1), Disc(5.3, 2.9, 4.0)) == "bound:fail_safe_s"
     assert limited(Bounds(), Disc(1.0, 1.0, 4.0)) == "obstacle:0"

@@ -99,6 +99,7 @@ def test_the_filter_returns_the_nearest_admissible_slip(name: str, xi: float, be
         assert abs(answer.beta_rad - nominal) <= np.abs(allowed - nominal).min() + 1e-6
     if answer.status is Status.NOMINAL:
         assert answer.beta_rad == nominal
+        assert answer.limited_by == ""
 
 
 def test_head_on_either_side_will_do() -> None:
