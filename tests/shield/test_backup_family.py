@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,6 +75,10 @@ def test_where_a_straight_can_go_anywhere_only_circles_are_left(bounds: dict[str
     assert {sweep.kind for sweep in family_of(COASTING, 5.0).sweeps} == {Kind.CIRCLE, Kind.LINE}
 
 
+def steered(driven: float, slip: float, bias: float, way: float) -> float:
+    return (0.0 if way < driven else slip) + bias
+
+
 @pytest.mark.parametrize(("driven", "share"), [(5.0, 0.25), (40.0, 0.7)])
 @pytest.mark.parametrize("bias", [0.001, -0.001])
 def test_a_bias_on_the_way_to_a_circle_is_in_its_pad(driven: float, share: float, bias: float) -> None:
@@ -82,7 +87,7 @@ def test_a_bias_on_the_way_to_a_circle_is_in_its_pad(driven: float, share: float
     for manoeuvre, side in ((Manoeuvre.LEFT, 1.0), (Manoeuvre.RIGHT, -1.0)):
         sweep = sweeps[manoeuvre]
         length = driven + 2.2 * math.pi * sweep.rho_m
-        x, y, _ = drive(1.6, lambda s, side=side: (0.0 if s < driven else side * 0.8) + bias, length, 0.02)
+        x, y, _ = drive(1.6, partial(steered, driven, 0.8 * side, bias), length, 0.02)
         after = int(len(x) * driven / length) + 2
         away = np.hypot(x[after:] - (driven - 1.6), y[after:] - sweep.centre_y_m)
         strays = float(np.abs(away - sweep.rho_m).max())
