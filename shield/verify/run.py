@@ -49,8 +49,8 @@ METHOD = {
     "deadline of one static disc, at any speed up to v_max, proved along the whole held arc, manoeuvre by manoeuvre",
     "cells": "the same deadlines at every state of a cell at once: a chain of pieces of the arc, clear, rising or "
     "falling, up to one sign change of the event that ends the deadline, and the code's own deadline compared at the "
-    "centre of every leaf; negative xi by mirroring; cells that hold a leaf whose chain breaks are listed as open: "
-    "there only the states of the claim deadlines are proved",
+    "centre of every leaf with an end; negative xi by mirroring; cells that hold a leaf whose chain breaks are listed "
+    "as open: there only the states of the claim deadlines are proved",
 }
 
 _NOT_PROVED = ("applier.py", "certificate.py", "falsify", "guard", "published.py")

@@ -23,7 +23,8 @@ Then at every state of the cell the deadline is the one sign change of F, which 
 none before the cap), and nothing else ends or prolongs it. That is proved of the closed form. The code evaluates that
 form in floating point, with discs `MARGIN_M` larger: the residual of its root is that of a backward stable quadratic,
 below 1e-11 m on the domain, so its root comes before the true one. This last step is an argument, and it is put to the
-test at the centre of every proved leaf: F must be >= 0 at the code's hold, which must not reach past the chain's end.
+test at the centre of every proved leaf where the chain is not clear up to the cap (there no deadline is too long): F
+must be >= 0 at the code's hold, which must not reach past the chain's end.
 A cell whose chain breaks is halved; what is left at the floor (grazing passes, starts where the status changes) is
 counted as open.
 
@@ -91,11 +92,13 @@ class Verdicts:
         proved: The chain holds for the whole cell.
         last_m: Where the chain ends, as an arc length at the centre state [m]; no deadline there is longer.
         until_cap: It ends at the cap or after a whole turn.
+        free: And every piece of it is clear, so that no deadline up to the cap is too long.
     """
 
     proved: Mask
     last_m: Array
     until_cap: Mask
+    free: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Ring:
 
     Args:
         leaves: Boxes looked at, halves included.
-        states: Centres of proved leaves at which the code's deadline was compared.
+        states: Centres of proved leaves with an end at which the code's deadline was compared.
         volume: Volume proved [m rad^2].
         open_cells: Indices of the cells that hold a leaf that is not proved.
         contradiction: Centre (r, xi, beta) at which the code's deadline is too long, or None.
@@ -161,7 +164,7 @@ class _Chains:
         """Walk every chain to its end or to where it breaks."""
         n = len(self.boxes)
         q, proved, until_cap = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-        rising = np.ones(n, dtype=bool)
+        rising, free = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
         active = np.arange(n)
         for _ in range(STEPS):
             if active.size == 0:
@@ -191,6 +194,7 @@ class _Chains:
                 good = falls | rises
                 step[pick] = np.where(good, grain[pick], step[pick])
                 rising[active[pick]] = np.where(good, rises & ~falls, False)
+                free[active[pick[good]]] = False
             far = ~near & ~blocked
             rising[active[far]] = False
             q[active] = at + np.where(blocked, 0.0, step)
@@ -199,7 +203,7 @@ class _Chains:
             until_cap[active[done]] = True
             stuck = ~blocked & (step < 0.02 * grain)
             active = active[~(blocked | done | stuck)]
-        return Verdicts(proved, q, until_cap)
+        return Verdicts(proved, q, until_cap, until_cap & free)
 
 
 def body_point(r: Array, xi: Array, beta: Array, kappa: Array, s: Array) -> tuple[Array, Array]:
@@ -218,7 +222,7 @@ def prove_cells(vehicle: Vehicle, method: Method, boxes: Boxes, cap_m: float) ->
 def prove_ring(
     vehicle: Vehicle, method: Method, cells: Boxes, cap_m: float, floor: float, ask: Callable[[State], Deadline]
 ) -> Ring:
-    """Prove cells whole, halving those whose chain breaks, and compare the code's deadline at every leaf's centre.
+    """Prove cells whole, halving those whose chain breaks, and ask the code at the centres of proved leaves.
 
     Args:
         vehicle: One that `followed` accepts.
@@ -238,8 +242,9 @@ def prove_ring(
         leaves += len(boxes)
         done = verdicts.proved
         np.add.at(proved_volume, owner[done], boxes.volume()[done])
-        wrong = _contradicted(vehicle, event, boxes.take(done), verdicts.last_m[done], verdicts.until_cap[done], ask)
-        states += int(done.sum())
+        ends = done & ~verdicts.free
+        wrong = _contradicted(vehicle, event, boxes.take(ends), verdicts.last_m[ends], verdicts.until_cap[ends], ask)
+        states += int(ends.sum())
         if wrong is not None:
             return Ring(leaves, states, float(proved_volume.sum()), [], wrong)
         small = ~done & (boxes.volume() < 2.0 * floor)
