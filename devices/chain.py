@@ -147,6 +147,7 @@ class Chain:
                 yield self._load_unit(self.package.segment(segment_id), self.package.model(segment_id), (segment_id,))
 
     def _load_unit(self, unit: Segment, model: bytes, members: tuple[str, ...]) -> Segment:
+        release_freed()
         self._loaded[unit.id] = self.backend.load(unit, model)
         self._members[unit.id] = members
         return unit
