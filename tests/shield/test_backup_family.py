@@ -98,3 +98,15 @@ def test_a_bias_that_no_lock_can_hold_against_is_named() -> None:
     car = bounded(COASTING, steering_bias_rad=0.9)
     answer = tolerable_deadline(Method.BACKUP, car, State(0.0, 0.0, 0.0), [Disc(60.0, 0.0, 1.0)])
     assert (answer.deadline_s, answer.limited_by) == (0.0, "bound:steering_bias_rad")
+
+
+@pytest.mark.parametrize("driven", [0.5, 10.0])
+@pytest.mark.parametrize(("new", "in_flight"), [(0.0, 0.5), (0.3, -0.2), (-0.4, 0.1)])
+def test_commands_in_flight_are_in_the_pad_of_the_held_arc(driven: float, new: float, in_flight: float) -> None:
+    car = bounded(COASTING, actuation_delay_s=0.02)
+    family = FamilyOf(car, new, Reach.of(car, None), in_flight).after(driven)
+    length = driven + family.delay_m
+    x, y, _ = drive(1.6, lambda way: in_flight if way < 0.24 else new, length, 0.01)
+    nominal_x, nominal_y, _ = drive(1.6, lambda _: new, length, 0.01)
+    strays = float(np.hypot(x - nominal_x, y - nominal_y).max())
+    assert 0.4 * family.held_pad_m < strays <= family.held_pad_m + 0.01

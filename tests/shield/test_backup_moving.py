@@ -201,3 +201,11 @@ def test_blocked_where_a_growing_disc_meets_the_braking_vehicle(
             if abs(gap) > 0.05 + 2.0 * top * REST_S / CUTS**levels:
                 hit = any(start <= s <= end for start, end, which in stretches if which == column)
                 assert hit == (gap < 0.0), (s, gap)
+
+
+def test_a_vehicle_at_rest_waits_for_nothing_before_it_stands() -> None:
+    standing = Sweep(Manoeuvre.BRAKE_STRAIGHT, Kind.SEGMENT)
+    bodies = (np.array([3.0]), np.array([0.0]), np.array([2.0]))
+    assert blocked_moving(0.0, L_R, 0.5, standing, bodies, np.array([5.0]), (DECELERATION, 0.0), 2) == []
+    found = blocked_moving(0.0, L_R, 2.0, standing, bodies, np.array([5.0]), (DECELERATION, 0.0), 2)
+    assert set(found) == {(1.0, 2.0, 0)}
