@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "headway", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "mutation", settings.get_profile("headway"), max_examples=15, phases=(Phase.explicit, Phase.generate)
 )
 settings.load_profile("headway")
 

@@ -262,3 +262,23 @@ def test_a_turn_that_starts_in_touch_is_not_followed_through_the_disc() -> None:
     """The far root of the start's own disc once let the fixed curve through a disc beside the start."""
     obstacles = [Disc(6.164898242, -3.22157187, 4.631754129), Disc(6.773952401, -3.358305598, 3.942239884)]
     assert backup(CONFIG2, 0.0, obstacles, 3.0).distance_m == pytest.approx(2.6215, abs=2e-3)
+
+
+def test_the_time_of_the_single_manoeuvre_is_that_of_its_place() -> None:
+    """When the state is lost, the guard goes by this time: less than the deadline, and by the age of the sensing."""
+    old = replace(CONFIG1, bounds=Bounds(sensing_age_s=0.01))
+    spots = [(6.55, -2.8, 0.98), (6.24, 1.44, 2.19), (11.39, -3.53, 1.75), (23.13, -13.28, 1.87)]
+    answer = backup(old, -0.0468357, [Disc(*spot) for spot in spots], 4.0)
+    certificate = answer.certificate
+    assert 0.0 < certificate.single_until_s < min(1.0, answer.deadline_s)
+    assert certificate.single_until_s == pytest.approx(certificate.single_until_m / 12.0 - 0.01)
+
+
+def test_a_stretch_that_ends_with_the_question_has_no_obstacle_to_name() -> None:
+    assert clear_stretches([(10.0, 40.0, 7)], 50.0, 0.5, 1.0) == [(0.0, 9.0, 7), (40.5, 49.0, -1)]
+
+
+def test_a_straight_hold_is_not_cut_off_where_a_circling_one_is() -> None:
+    assert backup(CONFIG1, 0.0, [], 100.0).deadline_s == 100.0
+    circling = backup(CONFIG1, CONFIG1.beta_max_rad, [], 100.0)
+    assert circling.distance_m == pytest.approx(64.0 * 2.0 * math.pi * CONFIG1.rho_m)
