@@ -282,3 +282,15 @@ def test_a_straight_hold_is_not_cut_off_where_a_circling_one_is() -> None:
     assert backup(CONFIG1, 0.0, [], 100.0).deadline_s == 100.0
     circling = backup(CONFIG1, CONFIG1.beta_max_rad, [], 100.0)
     assert circling.distance_m == pytest.approx(64.0 * 2.0 * math.pi * CONFIG1.rho_m)
+
+
+def test_what_was_asked_wrongly_is_named() -> None:
+    standing, far = State(0.0, 0.0, 0.0, 0.0, 0.0), [Disc(60.0, 0.0, 4.0)]
+    with pytest.raises(ValueError, match=r"^beta_rad = 1\.2: must lie within full lock"):
+        tolerable_deadline(Method.BACKUP, CONFIG1, replace(standing, beta_rad=1.2), far)
+    with pytest.raises(ValueError, match=r"^beta_in_flight_rad = 1\.2: must lie within full lock"):
+        tolerable_deadline(Method.BACKUP, CONFIG1, standing, far, beta_in_flight_rad=1.2)
+    with pytest.raises(ValueError, match=r"must be one of published, barrier, backup$"):
+        tolerable_deadline("guess", CONFIG1, standing, far)  # type: ignore[arg-type]
+    for method in Method:
+        assert tolerable_deadline(method, CONFIG1, standing, far, cap_s=0.02).deadline_s == 0.02
