@@ -138,6 +138,15 @@ def test_the_measured_speed_is_used() -> None:
     assert slow.deadline_s > fast.deadline_s
 
 
+def test_a_speed_that_is_not_measured_may_be_any() -> None:
+    wall = Disc(20.0, 0.0, 4.0)
+    unknown = replace(seen(0.0, wall), state=State(0.0, 0.0, 0.0, 0.0, None))
+    decision = Guard(DEMO).tick(0.0, unknown, Proposal(0.0, 0.0, 5.0))
+    standing = Guard(DEMO).tick(0.0, seen(0.0, wall), Proposal(0.0, 0.0, 5.0))
+    assert decision.mode is Mode.ADMIT
+    assert decision.deadline_s < 0.9 * standing.deadline_s
+
+
 def test_a_refusal_says_how_much_of_a_tick_is_missing() -> None:
     need_s = Guard(DEMO).need_s
     shortfalls = []

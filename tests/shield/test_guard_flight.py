@@ -151,3 +151,12 @@ def test_the_log_forgets_what_can_no_longer_matter() -> None:
     log.forget(199, 5.0)
     assert log.possible_slips(199, 5.0, 5.1) == (0.199,)
     assert log.possible_slips(150, 3.0, 3.1) == (-LIMIT, LIMIT)
+
+
+def test_a_steering_bias_counts_as_much_as_an_error_that_varies() -> None:
+    wall, state = (Disc(20.0, 0.0, 1.0),), State(0.0, 0.0, 0.0, 0.6, 12.0)
+    varying = replace(DEMO, bounds=replace(DEMO.bounds, steering_rad=0.05))
+    constant = replace(DEMO, bounds=replace(DEMO.bounds, steering_bias_rad=0.05))
+    grown = grow_for_flight(varying, state, wall, 0.6, (0.4,), 0.02)
+    assert grown == grow_for_flight(constant, state, wall, 0.6, (0.4,), 0.02)
+    assert grown[0].radius_m > grow_for_flight(DEMO, state, wall, 0.6, (0.4,), 0.02)[0].radius_m
