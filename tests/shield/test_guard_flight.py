@@ -160,3 +160,12 @@ def test_a_steering_bias_counts_as_much_as_an_error_that_varies() -> None:
     grown = grow_for_flight(varying, state, wall, 0.6, (0.4,), 0.02)
     assert grown == grow_for_flight(constant, state, wall, 0.6, (0.4,), 0.02)
     assert grown[0].radius_m > grow_for_flight(DEMO, state, wall, 0.6, (0.4,), 0.02)[0].radius_m
+
+
+@pytest.mark.parametrize("change", [0.2, 1.0])
+def test_the_growth_depends_on_the_way_to_the_obstacle_alone(change: float) -> None:
+    here = grow_for_flight(DEMO, State(0.0, 0.0, 0.0, 0.5, 9.0), (Disc(9.0, -4.0, 2.0),), 0.5, (0.5 - change,), 0.02)
+    away = State(30.0, 70.0, 1.0, 0.5, 9.0)
+    there = grow_for_flight(DEMO, away, (Disc(39.0, 66.0, 2.0),), 0.5, (0.5 - change,), 0.02)
+    assert there[0].radius_m == pytest.approx(here[0].radius_m)
+    assert here[0].radius_m > 2.0
