@@ -53,7 +53,7 @@ def test_make_and_check(tmp_path: Path) -> None:
     assert (answer["units"], answer["of"], answer["made_with_other"]) == (units, units, [])
     code, text = headway("--check", out, "--sample", "1", "--seed", "7", "--workers", "1")
     assert code == 0
-    assert "stands: 4 of 9 units carried out again" in text
+    assert "stands: 5 of 13 units carried out again" in text  # the claims, one column, one ring
 
 
 def test_a_claim_that_fails_is_exit_code_1(tmp_path: Path) -> None:
