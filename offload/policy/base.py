@@ -15,6 +15,7 @@ Reference: Odema et al., EnergyShield, arXiv 2302.06572 (run-time policies).
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -86,7 +87,7 @@ class WindowPolicy(Protocol):
         """Tell in `window` that no reply will come; False where none is waited for any more."""
 
 
-class IntervalPolicy:
+class IntervalPolicy(ABC):
     """The interval machine; what a window after the reply is for is `_after_reply`'s answer.
 
     Attributes:
@@ -130,8 +131,9 @@ class IntervalPolicy:
         self._state = state
         return True
 
+    @abstractmethod
     def _idles_after_reply(self) -> bool:
-        raise NotImplementedError
+        """Whether the windows left after a reply are spent idle."""
 
     def _sample(self, window: int, deadline_s: float, estimate: Estimate | None) -> Action:
         self.interval_start = window
