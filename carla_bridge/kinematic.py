@@ -17,7 +17,8 @@ from carla_bridge.obstacles import BODY_HALF_WIDTH_M, BODY_RADIUS_M, Obstacle
 from carla_bridge.route import Place
 from carla_bridge.scenario import Scenario
 from carla_bridge.scenery import draw_scenery
-from carla_bridge.world import Command, Event, EventKind, Report
+from carla_bridge.world import Event, EventKind, Report
+from shield.guard import Command
 from shield.state import Disc, State, wrap_angle
 from shield.vehicle import Vehicle
 

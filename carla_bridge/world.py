@@ -11,18 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shield.guard import Command
 from shield.state import Disc, State
-
-
-class Command(Protocol):
-    """The control a world follows, as `shield.guard.Control` is one: slip angle [rad], speed asked for [m/s], brake."""
-
-    @property
-    def beta_rad(self) -> float: ...
-    @property
-    def speed_mps(self) -> float: ...
-    @property
-    def brake(self) -> bool: ...
 
 
 class EventKind(StrEnum):

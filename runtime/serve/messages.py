@@ -20,7 +20,6 @@ from msgspec import Meta
 from offload.frames import Array, HasBuffer, Limits, Name, RequestId, Tensors, decode_frames, encode_frames
 
 LIMITS = Limits()
-KNOWN_REQUESTS = ("infer/1", "cancel/1", "step/1", "models/1", "status/1")
 _LONGEST_US = 3_600_000_000
 
 

@@ -11,7 +11,6 @@ longer covers another window.
 Everything happens on the daemon's socket thread: replies of workers and of the edge client are handed to it.
 """
 
-import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable
@@ -38,7 +37,6 @@ from runtime.serve.messages import Step, WindowReport
 from runtime.serve.uplink import Offloading
 from shield.state import State
 
-_log = logging.getLogger("headway.pilot")
 _VEHICLE_SILENT_S = 1.0
 _NS = 1e-9
 

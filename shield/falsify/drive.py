@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from shield.guard import Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
+from shield.guard import Command, Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
 from shield.state import Disc, State, wrap_angle
 from shield.vehicle import Vehicle
 
@@ -104,17 +104,6 @@ def draw_scenario(vehicle: Vehicle, seed: int, duration_s: float = 10.0, *, movi
     apart = vehicle.radius_m + vehicle.bounds.position_m
     clear = tuple(disc for disc in discs if math.hypot(disc.x_m, disc.y_m) > disc.radius_m + apart)
     return Scenario(seed, duration_s, start, clear, careful=rng.random() < 0.4, faults=rng.choice((0.0, 0.3, 1.0)))
-
-
-class Command(Protocol):
-    """A control, as `shield.guard.Control` and `headway.Control` are one."""
-
-    @property
-    def beta_rad(self) -> float: ...
-    @property
-    def speed_mps(self) -> float: ...
-    @property
-    def brake(self) -> bool: ...
 
 
 class Applied(Protocol):

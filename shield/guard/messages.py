@@ -6,6 +6,7 @@ All times are seconds of one host's monotonic clock. Angles are slip angles [rad
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
@@ -36,6 +37,20 @@ class Reason(StrEnum):
     NOTHING_CERTIFIED = "nothing_certified"
     CLOCK_INVALID = "clock_invalid"
     CERTIFIER_FAILED = "certifier_failed"
+
+
+class Command(Protocol):
+    """A control as whoever follows it sees it: slip angle [rad], speed asked for [m/s], brake.
+
+    `Control` is one, and so is the client's `headway.Control`.
+    """
+
+    @property
+    def beta_rad(self) -> float: ...
+    @property
+    def speed_mps(self) -> float: ...
+    @property
+    def brake(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import pytest
 
 import headway
 from carla_bridge.loop import RealTimeLoop, Record
-from carla_bridge.world import Command, Event, Report
+from carla_bridge.world import Event, Report
 from devices.clock import VirtualClock
+from shield.guard import Command
 from shield.state import Disc, State
 
 CONTROL = headway.Control(0.1, 10.0)
