@@ -3,9 +3,10 @@
 onnxruntime falls back to the CPU silently, for a whole model or for single nodes, and lists the asked-for provider all
 the same; here that is an error unless allowed, and `LoadedSession.placed` tells how many nodes each provider got.
 
-One intra-op thread: a second one makes the run several times slower as soon as the other core is busy. On the CPU `session.run` wraps numpy arrays
-without copying, both ways, and costs 3 us against 30 us for the Python binding calls: a value is the array itself.
-A run is stopped through its own RunOptions, whose grain is one graph node; the session stays usable.
+One intra-op thread: a second one makes the run several times slower as soon as the other core is busy. On the CPU
+`session.run` wraps numpy arrays without copying, both ways, and costs 3 us against 30 us for the Python binding calls:
+a value is the array itself. A run is stopped through its own RunOptions, whose grain is one graph node; the session
+stays usable.
 
 All CPU sessions of a process share one memory arena. With an arena each, a model in three segments touches three times
 the memory: EfficientNet-Lite0 then takes 6 % longer than in one session instead of 3 %.

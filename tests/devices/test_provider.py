@@ -24,7 +24,7 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are() -> None:
 @pytest.mark.skipif(AZURE not in onnxruntime.get_available_providers(), reason="this onnxruntime has one provider")
 def test_nodes_that_fall_back_silently_are_refused_or_told(package: Package) -> None:
     segment = package.segment("exit1")
-    with pytest.raises(BackendError, match="exit1.*fallback to CPU EP has been explicitly disabled"):
+    with pytest.raises(BackendError, match=r"exit1.*fallback to CPU EP has been explicitly disabled"):
         OnnxRuntimeBackend("far", provider=AZURE).load(segment, package.model("exit1"))
     allowed = OnnxRuntimeBackend("far", provider=AZURE, allow_fallback=True).load(segment, package.model("exit1"))
     assert allowed.placed.keys() == {CPU}
