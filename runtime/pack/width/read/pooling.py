@@ -1,0 +1,30 @@
+"""Poolings as steps: an adaptive mean over cells of one size is a plain mean."""
+
+from typing import Any
+
+from torch import nn
+
+from runtime.pack.width.errors import WidthError
+from runtime.pack.width.graph import StepKind
+from runtime.pack.width.network import Draft
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Return a size given as one number or as two."""
+    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def adaptive(draft: Draft, name: str, x: str, module: Any) -> str:
+    """Append an AdaptiveAvgPool2d and return its feature; one that keeps the size is left out.
+
+    Raises:
+        WidthError: Its cells differ in size, or are not square.
+    """
+    if not isinstance(module, nn.AdaptiveAvgPool2d):
+        raise WidthError(f"{name} is a {type(module).__name__}: must be an AdaptiveAvgPool2d")
+    there, wanted = draft.shape(x)[2:], pair(module.output_size)
+    cells = [have // want for have, want in zip(there, wanted, strict=True)]
+    if any(have % want for have, want in zip(there, wanted, strict=True)) or cells[0] != cells[1]:
+        raise WidthError(f"{name}: features of {there} cannot be pooled to {wanted} in square cells of one size: "
+                         "give images of another size")  # fmt: skip
+    return x if cells[0] == 1 else draft.step(StepKind.MEAN_POOL, name, [x], [cells[0], cells[0], 0])
