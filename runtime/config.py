@@ -15,7 +15,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -25,11 +25,16 @@ _PREFIX = "HEADWAY_"
 
 
 class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority."""
+    """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
+
+    `drift_every`: of how many answers of a model one is looked at for drift; more than 1 where consecutive inputs are
+    alike, as frames of a camera.
+    """
 
     socket: str | None = None
     packages: tuple[str, ...] = ()
     polite: bool = True
+    drift_every: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,6 +26,7 @@ from runtime.errors import ConfigurationError, MessageError
 from runtime.execute.executor import Executor
 from runtime.execute.request import Reply, Request, Status
 from runtime.execute.worker import Device
+from runtime.observe.watch import DriftWatch
 from runtime.serve import messages
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
@@ -97,6 +98,7 @@ class Daemon:
             self._executor = stack.enter_context(Executor([Device(OnnxRuntimeBackend("cpu"))]))
             for package in self._packages:
                 self._executor.load(package)
+            self._drift = DriftWatch(self._packages, self._walk_p99_s, every=self._config.serve.drift_every)
             self._pilot = self._open_pilot(stack)
             self._ready = True
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
@@ -111,7 +113,11 @@ class Daemon:
         if self._client is not None:
             self._poller.register(self._client.fileno(), zmq.POLLIN)
         aims = ControllerSettings(self._vehicle.l_r_m, self._vehicle.beta_max_rad)
-        return Pilot(self._packages[0], self._executor, self._mailbox, aims, offloading, self._propose)
+        parts = (self._executor, self._mailbox, aims, offloading)
+        return Pilot(self._packages[0], *parts, self._propose, watch=self._drift.take)
+
+    def _walk_p99_s(self, model: str) -> float:
+        return self._executor.model(model).latency.complete_p99_s()
 
     def _guard_command(self) -> GuardCommand:
         guard = self._config.guard
@@ -179,11 +185,11 @@ class Daemon:
         )
         reply = self._executor.run_inline(request)
         if reply is None:
-            self._executor.submit(request, lambda done: self._mailbox.put(partial(self._answer, done)))
+            self._executor.submit(request, lambda done: self._mailbox.put(partial(self._answer, request, done)))
         else:
-            self._answer(reply)
+            self._answer(request, reply)
 
-    def _answer(self, reply: Reply) -> None:
+    def _answer(self, request: Request, reply: Reply) -> None:
         peer, number = cast(tuple[bytes, int], reply.id)
         if reply.status is not Status.OK:
             self._send(peer, messages.Error(id=number, code=reply.status, error=reply.message))
@@ -205,6 +211,7 @@ class Daemon:
             time_left_us=None if reply.time_left_s is None else round(reply.time_left_s * 1e6),
         )
         self._send(peer, answer, dict(reply.outputs))
+        self._drift.take(request, reply)
 
     def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, Array]) -> None:
         frame = tensors.get("frame")
@@ -253,6 +260,7 @@ class Daemon:
             "refused": self._refused,
             "queued": dict(stats.queued),
             "replies": {str(status): count for status, count in stats.replies.items()},
+            "drift": self._drift.status(),
             "guard": guard,
             **self._pilot.status(),
         }

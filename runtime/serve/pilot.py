@@ -86,6 +86,7 @@ class Pilot:
         offloading: Policy, link and edge client.
         propose: Hands a control to the guard: stamp [ns], slip angle [rad], speed [m/s].
         clock: The clock of the stamps; monotonic unless given.
+        watch: Takes each request run here and its reply.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Pilot:
         offloading: Offloading,
         propose: Callable[[int, float, float], None],
         clock: Clock | None = None,
+        watch: Callable[[Request, Reply], None] | None = None,
     ) -> None:
         self._package = package
         self._input = package.inputs[0].name
@@ -108,6 +110,7 @@ class Pilot:
         self._controller = Controller(aims)
         self._offloading = offloading
         self._propose = propose
+        self._watch = watch
         self._clock = clock or MonotonicClock()
         self._vehicle: _Vehicle | None = None
         self._step: Step | None = None
@@ -207,9 +210,13 @@ class Pilot:
             inputs={self._input: frame},
             deadline_ns=round((now_s + WINDOW_S) / _NS),
         )
-        self._executor.submit(request, lambda reply: self._mailbox.put(partial(self._on_local, window, now_s, reply)))
+        self._executor.submit(
+            request, lambda reply: self._mailbox.put(partial(self._on_local, window, now_s, request, reply))
+        )
 
-    def _on_local(self, window: _Window, began_s: float, reply: Reply) -> None:
+    def _on_local(self, window: _Window, began_s: float, request: Request, reply: Reply) -> None:
+        if self._watch is not None:
+            self._watch(request, reply)
         if reply.status is not Status.OK or reply.exit_id is None:
             window.reason = f"{reply.status}: {reply.message}"
             return
