@@ -23,6 +23,8 @@ from runtime.pack.cut_fold import fold_constants
 from runtime.pack.cut_names import captured_reads
 from runtime.pack.errors import PackError
 
+MOST_SIZES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -89,6 +91,20 @@ class Graph:
         return found
 
     @cached_property
+    def sizes(self) -> frozenset[str]:
+        """Sizes computed as the model runs: integers, at most MOST_SIZES of them, of a shape that is known."""
+        return frozenset(name for name in self.makers if _is_size(self.spec(name)))
+
+    @cached_property
+    def input_sizes(self) -> int:
+        """The nodes that compute sizes from the shapes of the model's inputs and from nothing else."""
+        found = 0
+        for index, node in enumerate(self.nodes):
+            if self.sizes.issuperset(node.makes) and not self.ancestors[index] & ~(found | 1 << index):
+                found |= 1 << index
+        return found
+
+    @cached_property
     def work(self) -> int:
         """Work of all nodes."""
         return self.work_of(self.everything)
@@ -109,6 +125,12 @@ class Graph:
         sizes = value.type.tensor_type.shape.dim
         shape = tuple(int(s.dim_value) if s.HasField("dim_value") else s.dim_param or ANY for s in sizes)
         return TensorSpec(name, dtype, shape) if dtype in DTYPES and 0 not in shape else None
+
+
+def _is_size(spec: TensorSpec | None) -> bool:
+    if spec is None or spec.dtype not in ("int32", "int64") or len(spec.shape) > 1:
+        return False
+    return all(isinstance(size, int) and size <= MOST_SIZES for size in spec.shape)
 
 
 def bits(nodes: int) -> Iterator[int]:

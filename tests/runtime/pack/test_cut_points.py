@@ -75,6 +75,18 @@ def test_what_depends_on_no_input_becomes_a_weight(tmp_path: Path) -> None:
     assert spec.shape == ("N", WIDTH, SIZE, SIZE)
 
 
+def test_sizes_are_computed_in_front_and_cross_beside_a_cut(tmp_path: Path) -> None:
+    graph = graph_of(exported(tmp_path / "net.onnx"))
+    assert graph.sizes == {"shape", "batch", "batches", "target"}
+    cut = cut_at(graph, ["r"], "net.onnx")
+    assert (cut.name, cut.tensors) == ("r", ("r", "target"))
+    assert cut.crossing_bytes == IMAGE_BYTES + 2 * 8  # and not the image besides, to tell the batch
+    assert cut_at(graph, ["r", "batch"], "net.onnx") == cut
+    assert "r" in [found.name for found in find_cuts(graph)]
+    with pytest.raises(PackError, match="can't be cut at batch: sizes cross beside other tensors; 'padded'"):
+        cut_at(graph, ["batch"], "net.onnx")
+
+
 def test_what_a_branch_reads_from_outside_is_read(tmp_path: Path) -> None:
     graph = graph_of(branching(tmp_path / "net.onnx"))
     assert {"b0", "large"} <= set(graph.nodes[graph.makers["chosen"]].reads)
