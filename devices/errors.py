@@ -4,6 +4,7 @@ DeviceError
 ├── PackageError        a model package is damaged, inconsistent or of an unknown format; nothing of it was run
 ├── ProfileError        a device profile lacks a figure, contradicts itself or names an unknown unit
 ├── InputError          a tensor given to a model does not fit its declaration; also a ValueError
+├── MeterError          an energy meter is missing, may not be read, or its readings can't be trusted
 ├── BackendError        a backend is not installed, fell back to another provider, or refused a model
 └── SegmentError        a segment failed while it ran
     └── RunCancelledError   the run was stopped from outside
@@ -28,6 +29,12 @@ class ProfileError(DeviceError):
 
 class InputError(DeviceError, ValueError):
     """A tensor does not fit the model's declaration: name, dtype, shape, or a value that is not finite."""
+
+
+class MeterError(DeviceError):
+    """An energy meter cannot be used; the message says why and, for a missing permission, how to grant it."""
+
+    exit_code = 69
 
 
 class BackendError(DeviceError):

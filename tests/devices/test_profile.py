@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.clock import VirtualClock
-from devices.energy import DeclaredMeter
 from devices.errors import ProfileError
+from devices.meters import DeclaredMeter
 from devices.profile import Origin, load_profile, times_by_macs
 from tests.models import write_exit_package
 
@@ -101,14 +101,14 @@ stretches = st.lists(st.tuples(st.booleans(), st.floats(0.0, 100.0)), max_size=2
 def test_declared_energy_is_power_times_time(parts: list[tuple[bool, float]], idle_w: float, extra_w: float) -> None:
     clock = VirtualClock()
     meter = DeclaredMeter(idle_w + extra_w, idle_w, clock=clock)
-    readings = [meter.energy_j()]
+    readings = [meter.read().energy_j]
     for busy, duration_s in parts:
         if busy:
             with meter.busy(), meter.busy():
                 clock.advance(duration_s)
         else:
             clock.advance(duration_s)
-        readings.append(meter.energy_j())
+        readings.append(meter.read().energy_j)
     busy_s = sum(duration_s for busy, duration_s in parts if busy)
     total_s = sum(duration_s for _, duration_s in parts)
     assert readings == sorted(readings)

@@ -1,34 +1,12 @@
-"""Energy of a device: one interface, for meters that measure and for a power that is merely declared.
-
-The declared model is E = P_idle t + (P_busy - P_idle) t_busy. Every reading says by its meter's origin whether it was
-measured or declared; the two are never added up silently.
-"""
+"""A declared power in place of a meter: E = P_idle t + (P_busy - P_idle) t_busy."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from devices.clock import Clock, MonotonicClock
-from devices.profile import Origin
-
-
-class EnergyMeter(Protocol):
-    """Tells the energy a device has used."""
-
-    @property
-    def name(self) -> str:
-        """Name of the meter."""
-        ...
-
-    @property
-    def origin(self) -> Origin:
-        """Whether its readings are measured or declared."""
-        ...
-
-    def energy_j(self) -> float:
-        """Return the energy used since the meter was opened [J]; never decreases."""
-        ...
+from devices.meters.meter import Reading
+from devices.profile.figures import Origin
 
 
 class DeclaredMeter:
@@ -68,10 +46,13 @@ class DeclaredMeter:
         finally:
             self._change(-1)
 
-    def energy_j(self) -> float:
-        """Return the energy used since the meter was opened [J]."""
+    def read(self) -> Reading:
+        """Return the energy used since the meter was opened; its error is unknown, as declared power is."""
         self._change(0)
-        return self._energy_j
+        return Reading(self._energy_j)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to give back."""
 
     def _change(self, begun: int) -> None:
         with self._lock:
