@@ -30,7 +30,7 @@ class StepKind(StrEnum):
     FLATTEN = "flatten"
     TOKENS = "tokens"
     ATTEND = "attend"
-    FIRST_TOKEN = "first_token"
+    PICK = "pick"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Step:
         kind: Which.
         name: Under which its weights are kept, if it has any.
         reads, writes: Features.
-        sizes: MAX_POOL and MEAN_POOL: kernel, stride, padding; ATTEND: head size.
+        sizes: MAX_POOL: kernel, stride, padding; MEAN_POOL: height and width of a cell; ATTEND: head size.
         macs: Multiply-accumulates at batch 1; only ATTEND has any.
     """
 

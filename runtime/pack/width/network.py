@@ -91,7 +91,11 @@ class WidthNetwork(nn.Module):  # type: ignore[misc]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the answer's logits, shape (N, classes)."""
-        x = self.features(image)[self.graph.last]
+        return self.answer(self.features(image))
+
+    def answer(self, values: dict[str, Tensor]) -> Tensor:
+        """Return the logits that follow from the features."""
+        x = values[self.graph.last]
         x = x if self.head.before is None else self.head.before(x)
         return self.head.finish(self.head.product(x, self.head.core.weight), Activation.NONE)
 
@@ -118,10 +122,10 @@ def run_step(step: Step, reads: Sequence[Tensor], tokens: Any = None) -> Tensor:
         case StepKind.MAX_POOL:
             return functional.max_pool2d(x, step.sizes[0], step.sizes[1], step.sizes[2])
         case StepKind.MEAN_POOL:
-            return functional.avg_pool2d(x, step.sizes[0], step.sizes[1], step.sizes[2])
+            return functional.avg_pool2d(x, step.sizes)
         case StepKind.FLATTEN:
             return x.flatten(1)
-        case StepKind.FIRST_TOKEN:
+        case StepKind.PICK:
             return x[:, 0]
         case StepKind.TOKENS:
             rows = torch.cat([tokens.first.expand(len(x), 1, -1), x.flatten(2).transpose(1, 2)], dim=1)

@@ -90,17 +90,19 @@ def step_nodes(build: GraphBuilder, step: Step, reads: list[str], own: slice, to
             build.node("Relu", x, output=output)
         case StepKind.FLATTEN:
             build.node("Flatten", x, axis=1, output=output)
-        case StepKind.FIRST_TOKEN:
+        case StepKind.PICK:
             first = build.node("Gather", x, build.weight(np.array([0], np.int64)), axis=1)
             build.node("Flatten", first, axis=1, output=output)
         case StepKind.TOKENS:
             _token_nodes(build, x, array(tokens.first)[own], array(tokens.places)[:, own], output)
         case StepKind.ATTEND:
             _attention_nodes(build, reads, step.sizes[0], own.stop - own.start, output)
-        case _:
+        case StepKind.MEAN_POOL:
+            build.node("AveragePool", x, output=output, kernel_shape=list(step.sizes), strides=list(step.sizes))
+        case StepKind.MAX_POOL:
             kernel, stride, padding = step.sizes
             sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
-            build.node("MaxPool" if step.kind is StepKind.MAX_POOL else "AveragePool", x, output=output, **sizes)
+            build.node("MaxPool", x, output=output, **sizes)
 
 
 def _token_nodes(build: GraphBuilder, x: str, first: Floats, places: Floats, output: str) -> None:

@@ -93,21 +93,21 @@ def make_plan(
     Args:
         graph: The network's.
         shares: Of each stage; positive, sum 1.
-        exchanges: At how many columns: the last one, so that every exit reads all earlier stages, and others spread
+        exchanges: At how many columns at most: the last one, so that every exit reads all earlier stages, and others spread
             evenly over the multiply-accumulates. None: at every column.
         at: The columns to exchange at, by name, instead.
         spaces: Other shares for a space, by its name.
     Raises:
-        WidthError: Unknown names, more exchanges than columns, or bad shares.
+        WidthError: Unknown names, a negative number, or bad shares.
     """
     names, special = graph.columns, spaces or {}
     if unknown := (set(special) - set(graph.spaces)) | (set(at or ()) - set(names)):
         raise WidthError(f"no {sorted(unknown)}: spaces are {list(graph.spaces)}, columns {list(names)}")
-    if at is None and exchanges is not None and not 0 <= exchanges <= len(names):
-        raise WidthError(f"{exchanges} exchanges: must be 0..{len(names)}, the columns of this network")
+    if exchanges is not None and exchanges < 0:
+        raise WidthError(f"{exchanges} exchanges: must be 0 or more, or None for one at every column")
     if any(len(row) != len(shares) for row in special.values()):
         raise WidthError(f"every space needs {len(shares)} shares, one a stage")
-    chosen = set(names) if exchanges is None else set(_spread(graph, exchanges))
+    chosen = set(names) if exchanges is None else set(_spread(graph, min(exchanges, len(names))))
     chosen = chosen if at is None else set(at)
     rows = [special.get(graph.space_of(name).name, shares) for name in names]
     return WidthPlan(

@@ -18,13 +18,13 @@ def adaptive(draft: Draft, name: str, x: str, module: Any) -> str:
     """Append an AdaptiveAvgPool2d and return its feature; one that keeps the size is left out.
 
     Raises:
-        WidthError: Its cells differ in size, or are not square.
+        WidthError: Its cells differ in size.
     """
     if not isinstance(module, nn.AdaptiveAvgPool2d):
         raise WidthError(f"{name} is a {type(module).__name__}: must be an AdaptiveAvgPool2d")
     there, wanted = draft.shape(x)[2:], pair(module.output_size)
+    if any(have % want for have, want in zip(there, wanted, strict=True)):
+        raise WidthError(f"{name}: features of {there} cannot be pooled to {wanted} in cells of one size: give images "
+                         "of another size")  # fmt: skip
     cells = [have // want for have, want in zip(there, wanted, strict=True)]
-    if any(have % want for have, want in zip(there, wanted, strict=True)) or cells[0] != cells[1]:
-        raise WidthError(f"{name}: features of {there} cannot be pooled to {wanted} in square cells of one size: "
-                         "give images of another size")  # fmt: skip
-    return x if cells[0] == 1 else draft.step(StepKind.MEAN_POOL, name, [x], [cells[0], cells[0], 0])
+    return x if cells == [1, 1] else draft.step(StepKind.MEAN_POOL, name, [x], cells)

@@ -34,7 +34,7 @@ def read_vit(model: Any, image: Sequence[int]) -> WidthNetwork:
     linear = [module for module in model.heads if not isinstance(module, nn.Dropout)]
     if len(linear) != 1:
         raise WidthError(f"heads is {model.heads}: must be one Linear")
-    return draft.finish(draft.step(StepKind.FIRST_TOKEN, "class", [x]), linear[0], model.encoder.ln)
+    return draft.finish(draft.step(StepKind.PICK, "class", [x]), linear[0], model.encoder.ln)
 
 
 def _attention(draft: Draft, name: str, block: Any, x: str) -> str:

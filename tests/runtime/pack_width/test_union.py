@@ -1,0 +1,188 @@
+"""The union of stages against networks built independently: the original, and the original with weights set to zero."""
+
+import copy
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from runtime.pack.width import make_plan, partition, read_network, write_width_package
+from tests.runtime.pack_width.nets import CLASSES, FAMILIES, IMAGE, Case, answers, case, error, graph, images, make
+
+THREE = (0.5, 0.25, 0.25)
+TOLERANCE = 1e-5
+# module and the spaces it writes and reads, of the small networks by hand
+VGG = {
+    "features.0": ("features.0", None),
+    "features.4": ("features.4", "features.0"),
+    "features.7": ("features.7", "features.4"),
+    "classifier.0": ("classifier.0", "features.7"),
+}
+RESNET = {
+    "conv1": ("conv1", None),
+    "layer1.0.conv1": ("layer1.0.conv1", "conv1"),
+    "layer1.0.conv2": ("conv1", "layer1.0.conv1"),
+    "layer1.1.conv1": ("layer1.1.conv1", "conv1"),
+    "layer1.1.conv2": ("conv1", "layer1.1.conv1"),
+    "layer2.0.conv1": ("layer2.0.conv1", "conv1"),
+    "layer2.0.conv2": ("layer2.0.conv2", "layer2.0.conv1"),
+    "layer2.0.downsample.0": ("layer2.0.conv2", "conv1"),
+    "layer2.1.conv1": ("layer2.1.conv1", "layer2.0.conv2"),
+    "layer2.1.conv2": ("layer2.0.conv2", "layer2.1.conv1"),
+    "layer3.0.conv1": ("layer3.0.conv1", "layer2.0.conv2"),
+    "layer3.0.conv2": ("layer3.0.conv2", "layer3.0.conv1"),
+    "layer3.0.downsample.0": ("layer3.0.conv2", "layer2.0.conv2"),
+    "layer3.1.conv1": ("layer3.1.conv1", "layer3.0.conv2"),
+    "layer3.1.conv2": ("layer3.0.conv2", "layer3.1.conv1"),
+}
+
+
+def stage_of(done: Case, space: str) -> torch.Tensor:
+    """Return the stage of each original channel of a space."""
+    numbers = torch.full((done.parts.graph.spaces[space].channels,), -1)
+    for stage in range(done.parts.plan.stages):
+        numbers[list(done.parts.channels(space, stage))] = stage
+    assert (numbers >= 0).all()
+    return numbers
+
+
+def masked(done: Case, table: dict[str, tuple[str, str | None]]) -> Any:
+    """Return the original with the weights from later-stage to earlier-stage channels set to zero."""
+    model = copy.deepcopy(done.model)
+    with torch.no_grad():
+        for name, (writes, reads) in table.items():
+            if reads is not None:
+                later = stage_of(done, reads)[None, :] > stage_of(done, writes)[:, None]
+                module: Any = model.get_submodule(name)
+                module.weight[later] = 0.0
+    return model
+
+
+def masked_transformer(done: Case, image: torch.Tensor) -> torch.Tensor:
+    """Run the original with zeroed weights; a row's LayerNorm averages over the channels whose weights are not zero."""
+    model, stream = done.model, stage_of(done, "conv_proj")
+
+    def through(
+        norm: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        out = torch.zeros(*x.shape[:-1], len(weight))
+        for stage in range(done.parts.plan.stages):
+            seen = (stream <= stage).float()
+            mean = (x * seen).sum(-1, keepdim=True) / seen.sum()
+            spread = ((x - mean) ** 2 * seen).sum(-1, keepdim=True) / seen.sum()
+            y = ((x - mean) / torch.sqrt(spread + norm.eps) * norm.weight + norm.bias) * seen
+            out[..., rows == stage] = (y @ weight.T + bias)[..., rows == stage]
+        return out
+
+    def plain(x: torch.Tensor, module: Any, reads: torch.Tensor) -> torch.Tensor:
+        return x @ (module.weight * (reads[None, :] <= stream[:, None])).T + module.bias
+
+    x = model.conv_proj(image).flatten(2).transpose(1, 2)
+    x = torch.cat([model.class_token.expand(len(x), -1, -1), x], 1) + model.encoder.pos_embedding
+    for index, block in enumerate(model.encoder.layers):
+        heads = stage_of(done, f"layers.{index}.query")
+        attention = block.self_attention
+        q, k, v = (
+            through(block.ln_1, x, w, b, heads).unflatten(2, (4, 6)).transpose(1, 2)
+            for w, b in zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
+        )
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + plain(mixed, attention.out_proj, heads)
+        hidden = stage_of(done, f"layers.{index}.hidden")
+        y = torch.nn.functional.gelu(through(block.ln_2, x, block.mlp[0].weight, block.mlp[0].bias, hidden))
+        x = x + plain(y, block.mlp[2], hidden)
+    return model.heads(model.encoder.ln(x[:, 0]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_all_features_reused_the_union_is_the_masked_network(family: str, tmp_path: Path) -> None:
+    done = case(tmp_path / "p", family, make_plan(graph(family), THREE, exchanges=None))
+    masks: dict[str, Callable[[torch.Tensor], Any]] = {
+        "vgg": lambda x: masked(done, VGG)(x),
+        "resnet": lambda x: masked(done, RESNET)(x),
+        "vit": lambda x: masked_transformer(done, x),
+    }
+    with torch.no_grad():
+        wanted = masks[family](torch.from_numpy(images()))
+        whole = done.model(torch.from_numpy(images()))
+    got = answers(done.package, images())[-1]
+    assert error(got, wanted) < TOLERANCE
+    assert error(got, whole) > 100 * TOLERANCE  # the zeroed weights do matter
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_stage_is_the_original(family: str, tmp_path: Path) -> None:
+    done = case(tmp_path / "p", family, make_plan(graph(family), (1.0,), exchanges=None))
+    assert [segment.id for segment in done.package.segments] == ["stage1-group1"]
+    assert error(answers(done.package, images())[-1], done.model(torch.from_numpy(images()))) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stages_meet_only_at_exchanges_and_never_read_later_ones(family: str, tmp_path: Path) -> None:
+    done = case(tmp_path / "p", family, make_plan(graph(family), THREE, exchanges=2))
+    assert len(done.package.segments) == 3 * 3
+    met = {done.parts.graph.columns[j] for j in done.parts.plan.exchanges}
+    for segment in done.package.segments:
+        stage = int(segment.id[5])
+        for spec in segment.inputs:
+            if spec.name == "image":
+                continue
+            maker, feature = int(spec.name[5]), spec.name.split(".", 1)[1]
+            assert maker <= stage
+            assert maker == stage or feature in met
+    assert done.package.needed("exit1") == ("stage1-group1", "stage1-group2", "stage1-group3")
+
+
+def test_without_reuse_stages_have_nothing_in_common(tmp_path: Path) -> None:
+    done = case(tmp_path / "p", "resnet", make_plan(graph("resnet"), THREE, exchanges=0))
+    assert [[spec.name for spec in segment.inputs] for segment in done.package.segments] == [["image"]] * 3
+
+
+def test_every_batch_size_runs(tmp_path: Path) -> None:
+    for family in FAMILIES:
+        done = case(tmp_path / family, family, make_plan(graph(family), THREE))
+        together = answers(done.package, images(4))
+        alone = [answers(done.package, images(4)[row : row + 1]) for row in range(4)]
+        for index, said in enumerate(together):
+            for row in range(4):
+                assert abs(said[row] - alone[row][index][0]).max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def torchvision_models() -> Any:
+    """torchvision's models; skips where they cannot be had, a build that does not fit torch included."""
+    try:
+        return importlib.import_module("torchvision.models")
+    except (ImportError, RuntimeError) as reason:
+        pytest.skip(f"torchvision cannot be imported: {reason}")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "vit"])
+def test_torchvisions_layouts_are_read(name: str, torchvision_models: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"resnet18": 32, "vgg11_bn": 224, "vit": 32}
+    if name == "vit":
+        model = torchvision_models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=CLASSES)
+        torch.nn.init.normal_(model.heads.head.weight)
+    else:
+        model = getattr(torchvision_models, name)(num_classes=CLASSES)
+    image = torch.randn(1, 3, sizes[name], sizes[name])
+    network = read_network(model.eval(), image.shape[1:])
+    with torch.no_grad():
+        assert error(network(image).numpy(), model(image)) < TOLERANCE
+        parts = partition(network, make_plan(network.graph, (0.5, 0.5)))
+        assert [tuple(logits.shape) for logits in parts(image)] == [(1, CLASSES)] * 2
+
+
+def test_a_network_that_trains_on_is_not_touched(tmp_path: Path) -> None:
+    model = make("resnet")
+    before = copy.deepcopy(model.state_dict())
+    parts = partition(read_network(model, IMAGE), make_plan(graph("resnet"), THREE))
+    write_width_package(tmp_path / "p", parts, name="p")
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
