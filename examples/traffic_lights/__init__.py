@@ -1,0 +1,1 @@
+"""Traffic-light crops, and a network for them partitioned along its width."""
