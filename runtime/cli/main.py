@@ -22,6 +22,8 @@ COMMANDS = {
     "models": "runtime.cli.models",
     "status": "runtime.cli.status",
     "deadline": "runtime.cli.deadline",
+    "doctor": "runtime.cli.doctor",
+    "profile": "runtime.cli.profile",
     "verify": "runtime.cli.verify",
     "falsify": "runtime.cli.falsify",
 }

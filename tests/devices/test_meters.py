@@ -225,7 +225,8 @@ def test_a_gpus_counter_is_read_from_where_it_stood() -> None:
     meter = NvmlMeter(library=nvml(nvmlDeviceGetTotalEnergyConsumption=lambda gpu: next(counter)), clock=clock)
     assert meter.name == "nvml 0 Tensor Toaster"
     clock.advance(2.0)
-    assert meter.read() == Reading(40.0, pytest.approx(4.0))
+    reading = meter.read()
+    assert (reading.energy_j, reading.error_j) == pytest.approx((40.0, 4.0))
     with pytest.raises(MeterError, match="went back by 1000000 mJ"):
         meter.read()
     meter.close()
