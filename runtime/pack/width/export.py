@@ -66,7 +66,7 @@ def write_width_package(
 
     Args:
         folder: Where it shall lie.
-        parts: In eval mode, batch normalisation is folded.
+        parts: Is put in eval mode and on the CPU.
         name, version, answer_names, license, origin, description: Of the package.
         score, temperature: What the exits' confidence is.
     Raises:
@@ -75,7 +75,7 @@ def write_width_package(
         ValueError: The score does not fit the number of classes.
     """
     check_score(score, parts.graph.classes, temperature)
-    parts = parts.eval()
+    parts.eval().cpu()
     stages = range(parts.plan.stages)
     sources = _Writer(parts, score, temperature).sources()
     numbers = [index + 1 for index in stages]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from runtime.pack.width.errors import WidthError
-from runtime.pack.width.network import WidthNetwork
+from runtime.pack.width.network import WidthNetwork, check_images
 from runtime.pack.width.partition import Order
 
 
@@ -45,13 +45,12 @@ def rank_channels(
         labels: Their classes (n,); None takes the network's own.
         batch: Images run at once.
     Raises:
-        WidthError: TAYLOR without images, or as many labels as images are not given.
+        WidthError: TAYLOR without images, or images or labels that do not fit.
     """
     if criterion is Criterion.TAYLOR:
-        if images is None or not len(images):
+        if images is None:
             raise WidthError("the criterion taylor needs calibration images")
-        if labels is not None and len(labels) != len(images):
-            raise WidthError(f"{len(labels)} labels for {len(images)} images: must be one each")
+        check_images(network.graph, images, labels)
         scores = _taylor(network, images, labels, batch)
     else:
         scores = _norms(network, 1 if criterion is Criterion.L1 else 2)

@@ -50,8 +50,8 @@ class Tokens(nn.Module):  # type: ignore[misc]
 
     def __init__(self, first: Tensor, places: Tensor) -> None:
         super().__init__()
-        self.first = nn.Parameter(first.detach().clone())
-        self.places = nn.Parameter(places.detach().clone())
+        self.first = nn.Parameter(first.detach().clone().float().cpu())
+        self.places = nn.Parameter(places.detach().clone().float().cpu())
 
 
 class WidthNetwork(nn.Module):  # type: ignore[misc]
@@ -102,6 +102,25 @@ class WidthNetwork(nn.Module):  # type: ignore[misc]
 
 def _key(name: str) -> str:
     return name.replace(".", "/")
+
+
+def check_images(graph: Graph, images: Tensor, labels: Tensor | None) -> None:
+    """Refuse images or labels that do not fit a network.
+
+    Raises:
+        WidthError: Another shape, another dtype, no image, or as many labels as images are not given.
+    """
+    wanted = graph.features[IMAGE].shape[1:]
+    if (
+        not torch.is_tensor(images)
+        or images.dtype != torch.float32
+        or tuple(images.shape[1:]) != wanted
+        or not len(images)
+    ):
+        told = f"{images.dtype} {tuple(images.shape)}" if torch.is_tensor(images) else type(images).__name__
+        raise WidthError(f"images are {told}: must be a float32 tensor (n, {', '.join(map(str, wanted))})")
+    if labels is not None and len(labels) != len(images):
+        raise WidthError(f"{len(labels)} labels for {len(images)} images: must be one each")
 
 
 def activate(y: Tensor, activation: Activation) -> Tensor:
@@ -185,9 +204,9 @@ class Draft:
         _check_core(name, core, norm)
         if before is not None and not isinstance(before, nn.LayerNorm):
             raise WidthError(f"layer {name!r} reads through a {type(before).__name__}: must be a LayerNorm")
-        cell = copy.deepcopy(Cell(core, norm)).float().eval()
+        cell = copy.deepcopy(Cell(core, norm)).float().cpu().eval()
         if before is not None:
-            cell.before = self._normals.setdefault(id(before), copy.deepcopy(before).float())
+            cell.before = self._normals.setdefault(id(before), copy.deepcopy(before).float().cpu())
         with torch.no_grad():
             x = self._values[reads] if before is None else cell.before(self._values[reads])
             y = cell.finish(cell.product(x, cell.core.weight), activation)
@@ -232,7 +251,7 @@ class Draft:
         """Return the network, whose classifier `core` reads the feature `last`."""
         _check_core("the classifier", core, None)
         graph = Graph(self._family, tuple(self._parts), self._features, self._spaces, last, int(core.weight.shape[0]))
-        head = copy.deepcopy(Cell(core, None, before)).float().eval()
+        head = copy.deepcopy(Cell(core, None, before)).float().cpu().eval()
         network = WidthNetwork(graph, self._cells, head)
         network.eval()
         return network

@@ -93,8 +93,8 @@ def make_plan(
     Args:
         graph: The network's.
         shares: Of each stage; positive, sum 1.
-        exchanges: At how many columns at most: the last one, so that every exit reads all earlier stages, and others spread
-            evenly over the multiply-accumulates. None: at every column.
+        exchanges: At how many columns at most: the last one, so that every exit reads all earlier stages, and others
+            spread evenly over the multiply-accumulates. None: at every column.
         at: The columns to exchange at, by name, instead.
         spaces: Other shares for a space, by its name.
     Raises:

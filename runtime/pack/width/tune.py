@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from runtime.pack.width.errors import WidthError
+from runtime.pack.width.network import check_images
 from runtime.pack.width.partition import PartitionedNetwork
 
 
@@ -71,14 +72,15 @@ def fine_tune(
     Returns:
         The mean loss of each epoch.
     Raises:
-        WidthError: Labels or weights of exits do not fit, or there are fewer than two images.
+        WidthError: Images, labels or weights of exits do not fit, or there are fewer than two images.
     """
     settings = settings or Tuning()
     weights = settings.weights or (1.0,) * parts.plan.stages
-    if len(weights) != parts.plan.stages or len(images) < 2 or (labels is not None and len(labels) != len(images)):
+    check_images(parts.graph, images, labels)
+    if len(weights) != parts.plan.stages or len(images) < 2:
         raise WidthError(
-            f"{len(weights)} weights for {parts.plan.stages} exits, {len(images)} images, "
-            f"{'no' if labels is None else len(labels)} labels: must be one an exit, two or more, one an image"
+            f"{len(weights)} weights for {parts.plan.stages} exits, {len(images)} images: must be one an exit, and two "
+            "images or more"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -73,5 +73,9 @@ def test_taylor_needs_images_and_as_many_labels() -> None:
     network = read_network(make("vgg"), IMAGE)
     with pytest.raises(WidthError, match="needs calibration images"):
         rank_channels(network, Criterion.TAYLOR)
+    with pytest.raises(WidthError, match=r"torch.float64 \(3, 3, 16, 16\): must be a float32 tensor \(n, 3, 16, 16\)"):
+        rank_channels(network, images=torch.from_numpy(images()).double())
+    with pytest.raises(WidthError, match="images are torch"):
+        rank_channels(network, images=torch.zeros(0, 3, 16, 16))
     with pytest.raises(WidthError, match="1 labels for 3 images"):
         rank_channels(network, Criterion.TAYLOR, torch.from_numpy(images()), torch.tensor([0]))
