@@ -1,5 +1,7 @@
 """What cannot be partitioned is refused with the part that does not fit."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -114,3 +116,11 @@ def test_convolutions_with_a_bias_and_strides_and_dropout_are_read() -> None:
     model.eval()
     image = torch.from_numpy(images())
     assert torch.allclose(read_network(model, IMAGE)(image), model(image), atol=1e-6)
+
+
+def test_without_torch_the_error_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("runtime.pack.width")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'headway\[torch\]'"):
+        importlib.import_module("runtime.pack.width")
