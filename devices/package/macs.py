@@ -25,25 +25,36 @@ def macs_by_node(model: Any) -> list[int]:
 
 
 def _shapes(model: Any) -> dict[str, list[int]]:
+    """Return the shapes inferred at batch 1; from those declared where inference stops, as at foreign operators."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
-    constants = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    for value in fixed.graph.input:
+    for value in (*fixed.graph.input, *fixed.graph.value_info):
         for dimension in value.type.tensor_type.shape.dim:
             if not dimension.HasField("dim_value"):
                 dimension.dim_value = 1
+    declared = list(fixed.graph.value_info)
     del fixed.graph.value_info[:]
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
+    known = _inferred(fixed)
+    missing = [value for value in declared if value.name not in known and value.type.tensor_type.HasField("shape")]
+    if missing:
+        fixed.graph.value_info.extend(missing)
+        known = {**_inferred(fixed), **known}
+    return known
+
+
+def _inferred(model: Any) -> dict[str, list[int]]:
+    known = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     try:
-        graph = onnx.shape_inference.infer_shapes(fixed).graph
+        graph = onnx.shape_inference.infer_shapes(model).graph
     except onnx.shape_inference.InferenceError:
-        return constants
+        return known
     for value in (*graph.input, *graph.value_info, *graph.output):
         sizes = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(size.HasField("dim_value") for size in sizes):
-            constants.setdefault(value.name, [int(size.dim_value) for size in sizes])
-    return constants
+            known.setdefault(value.name, [int(size.dim_value) for size in sizes])
+    return known
 
 
 def _node_macs(node: Any, shapes: dict[str, list[int]]) -> int:

@@ -35,7 +35,13 @@ def read_header(what: str, data: bytes) -> tuple[Any, tuple[TensorSpec, ...], tu
 
 
 def _spec(what: str, value: Any) -> TensorSpec:
-    if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+    kind = value.type.WhichOneof("value")
+    if kind not in ("tensor_type", None):
+        raise PackageError(
+            f"{what}: {value.name!r} is a {str(kind).removesuffix('_type')}, not a tensor: export the model without it "
+            "(a scikit-learn classifier with options={'zipmap': False})"
+        )
+    if kind is None or not value.type.tensor_type.HasField("shape"):
         raise PackageError(f"{what}: {value.name!r} is not a tensor of declared shape: export it with its shape")
     try:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)).name

@@ -33,6 +33,7 @@ def pack(
         str | None, typer.Option(help="Regression: deviation that counts as the same answer, one or one a column")
     ] = None,
     check: Annotated[Path | None, typer.Option(help="Inputs on which to compare parts and whole, .npz")] = None,
+    answer: Annotated[str | None, typer.Option(help="The output that is the answer; default the first")] = None,
     kind: Annotated[str, typer.Option(help="What the answer is: classification, regression or custom")] = "custom",
     name: Annotated[str | None, typer.Option(help="The package's name; default the file's")] = None,
     version: Annotated[str, typer.Option(help="The package's version")] = "1",
@@ -69,6 +70,7 @@ def pack(
         given=None if check is None else read_npz(check),
         exits=settings,
         calibration=None if calibration is None else read_npz(calibration),
+        answer=answer,
     )
     report = _report(packed.cut, packed.exits, out)
     if as_json:

@@ -1,6 +1,6 @@
 """Cut a model into a package of segments that together compute what it computes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,9 +8,9 @@ from typing import Literal
 from devices.package import Exit, ExitKind, Package, SegmentSource, write_package
 from devices.package.macs import count_macs
 from devices.package.read import MAX_FILE_BYTES
-from devices.tensor import Array
+from devices.tensor import Array, TensorSpec
 from runtime.pack.cut_check import max_abs_error
-from runtime.pack.cut_choice import AUTO_CUTS, choose_cuts
+from runtime.pack.cut_choice import AUTO_CUTS, choose_cuts, choose_exit_cuts
 from runtime.pack.cut_extract import extract_parts
 from runtime.pack.cut_graph import Graph, read_graph
 from runtime.pack.cut_points import Cut, cut_at
@@ -62,20 +62,31 @@ def read_model(path: Path) -> tuple[bytes, Graph]:
     return data, read_graph(str(path), data)
 
 
-def place_cuts(graph: Graph, data: bytes, where: Where, what: str, auto_cuts: int = AUTO_CUTS) -> tuple[Cut, ...]:
+@dataclass(frozen=True, slots=True)
+class ExitPlaces:
+    """Exits that shall be fitted: how many, and whether a head can read a tensor of a model with these inputs."""
+
+    count: int
+    readable: Callable[[TensorSpec, Sequence[TensorSpec]], bool]
+
+
+def place_cuts(graph: Graph, data: bytes, where: Where, what: str, exits: ExitPlaces | None = None) -> tuple[Cut, ...]:
     """Return where to cut.
 
     Args:
         graph: The model.
         data: Its file's bytes.
-        where: See `Where`.
+        where: See `Where`; "auto" takes AUTO_CUTS cheap ones, if there are as many, or those that exits need.
         what: The model's file, for messages.
-        auto_cuts: How many cuts "auto" takes, if there are as many cheap ones.
+        exits: What shall be fitted at the cuts; None for nothing.
     Raises:
         PackError: It can't be cut there, or not as often.
     """
+    if where == "auto" and exits is not None:
+        inputs = [spec for spec in map(graph.spec, graph.inputs) if spec is not None]
+        return choose_exit_cuts(graph, data, exits.count, lambda spec: exits.readable(spec, inputs), what=what)
     if where == "auto":
-        return choose_cuts(graph, data, auto_cuts, cheap_only=True, what=what)
+        return choose_cuts(graph, data, AUTO_CUTS, cheap_only=True, what=what)
     if isinstance(where, int):
         return choose_cuts(graph, data, where, cheap_only=False, what=what) if where else ()
     named = [cut_at(graph, _tensors(graph, item), what) for item in where.split(",")]
@@ -94,7 +105,8 @@ def cut_model(
     card: Card,
     *,
     given: Sequence[Mapping[str, Array]] = (),
-    auto_cuts: int = AUTO_CUTS,
+    exits: ExitPlaces | None = None,
+    answer: str | None = None,
 ) -> CutModel:
     """Cut a model, check the parts against the whole, and write them as a package.
 
@@ -104,21 +116,25 @@ def cut_model(
         where: See `Where`; 0 makes a package of one segment.
         card: What the package says of itself.
         given: Input sets on which to compare parts and whole, besides random ones.
-        auto_cuts: How many cuts "auto" takes, if there are as many cheap ones.
+        exits: What shall be fitted at the cuts; None for nothing.
+        answer: The output that is the answer; None for the first.
     Raises:
-        PackError: The model can't be cut there, or the parts don't compute the same; nothing is written.
+        PackError: There is no such output, the model can't be cut there, or the parts don't compute the same; nothing
+            is written.
         PackageError: The file can't be used, or `folder` holds something else.
         InputError: A given input does not fit.
     """
     data, graph = read_model(path)
     what = path.name
-    cuts = place_cuts(graph, data, where, what, auto_cuts)
+    if answer is not None and answer not in graph.outputs:
+        raise PackError(f"{what} has no output {answer!r}: it has {', '.join(graph.outputs)}")
+    cuts = place_cuts(graph, data, where, what, exits)
     if cuts:
         parts = extract_parts(graph, cuts, what).models
         sources = [SegmentSource(f"part{index}", part) for index, part in enumerate(parts, start=1)]
     else:
         sources = [SegmentSource("part1", data, macs=count_macs(graph.model))]
-    final = Exit("final", sources[-1].id, graph.outputs[0], kind=card.kind)
+    final = Exit("final", sources[-1].id, answer or graph.outputs[0], kind=card.kind)
     checked: list[float] = []
 
     def check(package: Package) -> None:

@@ -17,12 +17,11 @@ from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.chain import Chain
 from devices.package import Package
 from devices.tensor import Array, TensorSpec, check_inputs
+from runtime.pack.cut_shapes import OTHER_SIZES, random_tensor
 from runtime.pack.errors import PackError
 
 TOLERANCE = 1e-5
 _BATCHES = (1, 3)
-_OTHER_SIZES = (16, 64, 224, 1)
-"""Tried for open sizes that are not the batch, until the model runs."""
 
 
 def max_abs_error(
@@ -81,12 +80,12 @@ def _random_inputs(
     rng = np.random.default_rng(seed)
     open_batch = all(spec.shape and isinstance(spec.shape[0], str) for spec in specs)
     other = any(isinstance(size, str) for spec in specs for size in (spec.shape[1:] if open_batch else spec.shape))
-    for size in _OTHER_SIZES if other else (1,):
+    for size in OTHER_SIZES if other else (1,):
         fits = {spec.name: random_tensor(spec, 1, size, rng) for spec in specs}
         try:
             _run(session, fits, what)
         except PackError:
-            if size != _OTHER_SIZES[-1] and other:
+            if size != OTHER_SIZES[-1] and other:
                 continue
             if others_given:
                 return  # such as a model whose integers are indices of its own
@@ -94,18 +93,6 @@ def _random_inputs(
         for batch in _BATCHES if open_batch else (1,):
             yield {spec.name: random_tensor(spec, batch, size, rng) for spec in specs}
         return
-
-
-def random_tensor(spec: TensorSpec, batch: int, size: int, rng: np.random.Generator) -> Array:
-    """Return a tensor that fits `spec`: normal floats, bytes of any value, other integers 0 or 1.
-
-    Args:
-        batch, size: What an open first size, and any other open size, is.
-    """
-    shape = [known if isinstance(known, int) else size if index else batch for index, known in enumerate(spec.shape)]
-    if spec.dtype.startswith("float"):
-        return rng.normal(size=shape).astype(spec.dtype)
-    return rng.integers(0, 256 if spec.dtype == "uint8" else 2, shape).astype(spec.dtype)
 
 
 def _session(what: str, data: bytes) -> Any:

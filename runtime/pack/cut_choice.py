@@ -15,13 +15,14 @@ fusions of its blocked layout, done later, are known by their operators.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnxruntime
 
+from devices.tensor import TensorSpec
 from runtime.pack.cut_graph import Graph, bits
 from runtime.pack.cut_points import Cut, find_cuts
 from runtime.pack.errors import PackError
@@ -31,6 +32,8 @@ WORK_PER_BYTE = 25.0
 BROKEN = 0.05
 AUTO_COST = 0.015
 """The most that a cut may cost which `auto` takes, as a share of the model's time."""
+EXIT_COST = 0.1
+"""What a cut that an exit needs counts at most, however dear: a small model's cuts all are."""
 BALANCE = 0.03
 
 _ACTIVATIONS = frozenset(
@@ -74,12 +77,49 @@ def choose_cuts(graph: Graph, data: bytes, count: int, *, cheap_only: bool, what
             if best is not None:
                 return best
         raise PackError(
-            f"{what} has no cut that costs less than {AUTO_COST:.1%} of its time: name one, or cut it nowhere"
+            f"{what} has no cut that costs less than {AUTO_COST:.1%} of its time: name one, say how many all the same, "
+            "or cut it nowhere"
         )
     best = _best_row(choices, count)
     if best is None:
         most = max((n for n in range(count) if _best_row(choices, n) is not None), default=0)
         raise PackError(f"{what} can't be cut {count} times: it has room for {most} cuts of known shape in a row")
+    return best
+
+
+def choose_exit_cuts(
+    graph: Graph, data: bytes, count: int, readable: Callable[[TensorSpec], bool], *, what: str
+) -> tuple[Cut, ...]:
+    """Return cuts for exits to be fitted at, front to back, spread over the model's work.
+
+    An exit saves the work behind it, so dear cuts are taken too, but none among the first or last shares of the work,
+    half a part each, unless there are too few elsewhere.
+
+    Args:
+        graph: The model.
+        data: Its file's bytes.
+        count: How many cuts.
+        readable: Whether an exit's head can read a tensor; one of each cut must be.
+        what: The model's file, for messages.
+    Raises:
+        PackError: There aren't as many in a row.
+    """
+    specs = {name: graph.spec(name) for name in graph.makers}
+    tellable = {name for name, spec in specs.items() if spec is not None and readable(spec)}
+    choices = [
+        CutChoice(choice.cut, EXIT_COST * choice.cost / (EXIT_COST + choice.cost))
+        for choice in price_cuts(graph, data, find_cuts(graph))
+        if not tellable.isdisjoint(choice.cut.tensors)
+    ]
+    margin = 0.5 / (count + 1)
+    inner = [choice for choice in choices if margin <= choice.cut.work_share <= 1.0 - margin]
+    best = _best_row(inner, count) or _best_row(choices, count)
+    if best is None:
+        most = max((n for n in range(count) if _best_row(choices, n) is not None), default=0)
+        raise PackError(
+            f"{what} has room for {most} exits, not {count}: a head reads a floating-point tensor whose first axis is "
+            "the batch, and no more cuts in a row cross one"
+        )
     return best
 
 

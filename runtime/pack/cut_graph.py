@@ -21,6 +21,7 @@ from devices.package.onnx_header import read_header
 from devices.tensor import ANY, DTYPES, TensorSpec
 from runtime.pack.cut_fold import fold_constants
 from runtime.pack.cut_names import captured_reads
+from runtime.pack.cut_shapes import observe_shapes
 from runtime.pack.errors import PackError
 
 MOST_SIZES = 8
@@ -158,6 +159,7 @@ def read_graph(what: str, data: bytes) -> Graph:
         values = _values(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     except onnx.shape_inference.InferenceError as error:
         raise PackError(f"{what}: the shapes of its tensors can't be inferred: {error}") from error
+    _fill_in(model, inputs, values)
     weights = {tensor.name for tensor in model.graph.initializer}
     weights |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     nodes: list[Node] = []
@@ -173,6 +175,20 @@ def read_graph(what: str, data: bytes) -> Graph:
         if spec.name not in read and spec.name not in ends:
             raise PackError(f"{what}: no output depends on input {spec.name!r}: remove it")
     return Graph(model, tuple(spec.name for spec in inputs if spec.name in read), ends, useful, values)
+
+
+def _fill_in(model: Any, inputs: Sequence[TensorSpec], values: dict[str, Any]) -> None:
+    """Add what runs of the model tell of tensors whose shape is unknown, or open without a name, to both."""
+    made = [name for node in model.graph.node for name in node.output if name]
+    unknown = [name for name in made if name not in values or not _told(values[name])]
+    if unknown:
+        values.update(observe_shapes(model, inputs, unknown))
+        declared = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+        model.graph.value_info.extend(values[name] for name in unknown if name in values and name not in declared)
+
+
+def _told(value: Any) -> bool:
+    return all(size.HasField("dim_value") or size.dim_param for size in value.type.tensor_type.shape.dim)
 
 
 def _useful(nodes: Sequence[Node], ends: Iterable[str]) -> tuple[Node, ...]:

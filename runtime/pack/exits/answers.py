@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.package import ExitKind
+from devices.package import ExitKind, Package
 from devices.tensor import Array, TensorSpec
 from runtime.pack.exits.errors import AnswerError
 from runtime.pack.exits.scores import softmax
@@ -68,6 +68,21 @@ class AnswerForm:
             return np.asarray(~finite | (self.decisions(answers) != self.decisions(final)))
         deviation = np.abs(answers.astype(np.float64) - final.astype(np.float64))
         return np.asarray(~finite | (deviation > np.array(self.tolerance)).any(axis=1))
+
+
+def check_answer(package: Package) -> None:
+    """Refuse a final answer that exits can't be fitted to, as far as its declaration tells.
+
+    Raises:
+        AnswerError: No floating-point [N, C]; the message names the other outputs.
+    """
+    final = package.exits[-1]
+    spec = package.tensors[final.answer]
+    if spec.dtype.startswith("float") and len(spec.shape) == 2:
+        return
+    others = [str(package.tensors[name]) for name in package.exit_outputs(final.id) if name != final.answer]
+    choice = f"; the model's other outputs are {', '.join(others)}: name one as the answer" if others else ""
+    raise AnswerError(f"exits can't be fitted to the answer {spec}: must be a floating-point tensor [N, C]{choice}")
 
 
 def answer_form(

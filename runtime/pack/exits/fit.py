@@ -20,7 +20,7 @@ from devices.backend import Backend
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.package import Exit, ExitKind, Package, SegmentSource, write_package
 from devices.tensor import Array, TensorSpec
-from runtime.pack.exits.answers import AnswerForm, answer_form
+from runtime.pack.exits.answers import AnswerForm, answer_form, check_answer
 from runtime.pack.exits.binomial import least_samples
 from runtime.pack.exits.choose import Choice, choose
 from runtime.pack.exits.collect import ExitTraces, sample_count, trace_cuts, trace_exits
@@ -103,6 +103,7 @@ def fit_exits(
             f"package {package.name!r} has exits {[e.id for e in package.exits]}: fit_exits needs only a final one; "
             "calibrate_exits chooses thresholds for exits that are there"
         )
+    check_answer(package)
     source = inputs if fitting is None else fitting
     fit_rows, choosing = _rows(package, inputs, fitting, settings, groups)
     cuts = choose_cuts(package, settings.count, settings.at, settings.grid)

@@ -9,29 +9,40 @@
 Pooling is a product with a constant matrix or a mean, so numpy and ONNX agree to rounding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, floor, prod
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from devices.tensor import Array, TensorSpec
+from devices.tensor import ANY, Array, TensorSpec
 from runtime.pack.exits.errors import CutError
 from runtime.pack.exits.graph import GraphBuilder
 
 Floats = NDArray[np.float64]
 
 
-def check_poolable(spec: TensorSpec, grid: int) -> None:
+def batch_sizes(inputs: Iterable[TensorSpec]) -> frozenset[int | str]:
+    """Return what the first size of a model's inputs is: names of the open batch, or 1."""
+    return frozenset(spec.shape[0] for spec in inputs if spec.shape)
+
+
+def check_poolable(spec: TensorSpec, grid: int, batches: frozenset[int | str] = frozenset()) -> None:
     """Refuse a tensor that cannot be pooled.
 
+    Args:
+        spec: The tensor.
+        grid: Cells a side.
+        batches: What the batch is called; empty if it is not known.
     Raises:
-        CutError: Not floating point, no batch and feature axes, channels of open size, or a grid over an open or
-            smaller image.
+        CutError: Not floating point, no batch and feature axes, a first axis that is not the batch, channels of open
+            size, or a grid over an open or smaller image.
     """
     if not spec.dtype.startswith("float") or len(spec.shape) < 2:
         raise CutError(f"no exit can read {spec}: must be a floating-point tensor of at least two axes")
+    if batches and ANY not in batches and spec.shape[0] != ANY and spec.shape[0] not in batches:
+        raise CutError(f"no exit can read {spec}: its first axis must be the batch, {_names(batches)}")
     channels = spec.shape[2] if len(spec.shape) == 3 else spec.shape[1]
     if isinstance(channels, str):
         raise CutError(f"no exit can read {spec}: its feature axis must have a fixed size")
@@ -39,6 +50,21 @@ def check_poolable(spec: TensorSpec, grid: int) -> None:
         sizes = [size for size in spec.shape[2:] if isinstance(size, int)]
         if len(sizes) < 2 or min(sizes) < grid:
             raise CutError(f"{spec} cannot be pooled to {grid} x {grid} cells: needs a fixed image of at least that")
+
+
+def _names(batches: frozenset[int | str]) -> str:
+    return " or ".join(sorted(map(str, batches)))
+
+
+def is_poolable(spec: TensorSpec, grid: int = 1, batches: frozenset[int | str] = frozenset()) -> bool:
+    """Return whether a tensor can be pooled, and surely has the batch first; arguments as for `check_poolable`."""
+    if batches and ANY not in batches and spec.shape[:1] == (ANY,):
+        return False
+    try:
+        check_poolable(spec, grid, batches)
+    except CutError:
+        return False
+    return True
 
 
 def cells(height: int, width: int, grid: int) -> Floats:
@@ -56,7 +82,14 @@ def _averages(size: int, grid: int) -> Floats:
 
 
 def pool(values: Mapping[str, Array], specs: Sequence[TensorSpec], grid: int) -> Floats:
-    """Return the pooled tensors side by side, shape (n, features)."""
+    """Return the pooled tensors side by side, shape (n, features).
+
+    Raises:
+        CutError: The tensors' first axes differ: one of them is not the batch.
+    """
+    if len({len(values[spec.name]) for spec in specs}) > 1:
+        shapes = {spec.name: values[spec.name].shape for spec in specs}
+        raise CutError(f"no exit can read {shapes} together: the first axis of each must be the batch; cut elsewhere")
     return np.concatenate([_pool_one(values[spec.name], grid) for spec in specs], axis=1)
 
 

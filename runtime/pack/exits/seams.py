@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from devices.package import Package
 from devices.tensor import TensorSpec
 from runtime.pack.exits.errors import CutError
-from runtime.pack.exits.pooling import check_poolable
+from runtime.pack.exits.pooling import batch_sizes, check_poolable, is_poolable
 
 Cut = tuple[TensorSpec, ...]
 
@@ -13,24 +13,17 @@ Cut = tuple[TensorSpec, ...]
 def seams(package: Package, grid: int = 1) -> tuple[tuple[float, Cut], ...]:
     """Return, shallow to deep, the share of the model's work done and the poolable tensors that cross there."""
     found: list[tuple[float, Cut]] = []
+    batches = batch_sizes(package.inputs)
     weights = [segment.macs for segment in package.segments]
     if not any(weights):
         weights = [1] * len(weights)
     for index in range(1, len(package.segments)):
         later = {spec.name for segment in package.segments[index:] for spec in segment.inputs}
         crossing = [s for segment in package.segments[:index] for s in segment.outputs if s.name in later]
-        cut = tuple(spec for spec in crossing if _poolable(spec, grid))
+        cut = tuple(spec for spec in crossing if is_poolable(spec, grid, batches))
         if cut and cut not in [known for _, known in found]:
             found.append((sum(weights[:index]) / sum(weights), cut))
     return tuple(found)
-
-
-def _poolable(spec: TensorSpec, grid: int) -> bool:
-    try:
-        check_poolable(spec, grid)
-    except CutError:
-        return False
-    return True
 
 
 def choose_cuts(package: Package, count: int, at: Sequence[Sequence[str]] | None, grid: int) -> tuple[Cut, ...]:
@@ -67,5 +60,5 @@ def _named(package: Package, names: Sequence[str], grid: int) -> Cut:
         raise CutError(f"no exit can read {unknown or 'nothing'}: tensors between segments are {sorted(known)}")
     cut = tuple(known[name] for name in names)
     for spec in cut:
-        check_poolable(spec, grid)
+        check_poolable(spec, grid, batch_sizes(package.inputs))
     return cut
