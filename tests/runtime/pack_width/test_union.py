@@ -163,16 +163,27 @@ def torchvision_models() -> Any:
         pytest.skip(f"torchvision cannot be imported: {reason}")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "vit"])
-def test_torchvisions_layouts_are_read(name: str, torchvision_models: Any, tmp_path: Path) -> None:
+def small_torchvision_vgg(models: Any) -> Any:
+    """Return torchvision's VGG with few channels: its own classifier alone has 120 million weights."""
+    with torch.device("meta"):
+        model = models.VGG(torch.nn.Sequential(), num_classes=CLASSES)
+    model.features = models.vgg.make_layers([8, "M", 16, "M"], batch_norm=True)
+    linear = [torch.nn.Linear(16 * 49, 32), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(32, CLASSES)]
+    model.classifier = torch.nn.Sequential(*linear)
+    return model
+
+
+@pytest.mark.parametrize(("name", "side"), [("resnet18", 32), ("resnet50", 32), ("vgg", 28), ("vit", 32)])
+def test_torchvisions_layouts_are_read(name: str, side: int, torchvision_models: Any) -> None:
     torch.manual_seed(0)
-    sizes = {"resnet18": 32, "vgg11_bn": 224, "vit": 32}
     if name == "vit":
-        model = torchvision_models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=CLASSES)
+        model = torchvision_models.VisionTransformer(side, 8, 2, 4, 32, 64, num_classes=CLASSES)
         torch.nn.init.normal_(model.heads.head.weight)
+    elif name == "vgg":
+        model = small_torchvision_vgg(torchvision_models)
     else:
         model = getattr(torchvision_models, name)(num_classes=CLASSES)
-    image = torch.randn(1, 3, sizes[name], sizes[name])
+    image = torch.randn(1, 3, side, side)
     network = read_network(model.eval(), image.shape[1:])
     with torch.no_grad():
         assert error(network(image).numpy(), model(image)) < TOLERANCE
