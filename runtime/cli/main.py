@@ -18,6 +18,7 @@ COMMANDS = {
     "guard": "runtime.cli.guard",
     "edge": "runtime.cli.edge",
     "pack": "runtime.cli.pack",
+    "plan": "runtime.cli.plan",
     "infer": "runtime.cli.infer",
     "models": "runtime.cli.models",
     "status": "runtime.cli.status",

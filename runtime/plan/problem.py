@@ -101,7 +101,7 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """
 
     id: Name
-    costs: dict[str, Cost | tuple[Cost, ...] | None]
+    costs: Mapping[str, Cost | tuple[Cost, ...] | None]
 
 
 class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -22,7 +22,9 @@ from runtime.plan.modules import Modules, find_modules, place_chain
 from runtime.plan.schedule import Schedule
 
 START_TEMPERATURE, END_TEMPERATURE = 0.02, 0.0005  # as shares of the objective
-SEED_PRICES = 6
+SEED_PRICES = 30
+PHASES = 6
+PRICE_SPREAD = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,32 @@ class _Annealer:
         for step in range(steps):
             if self._proven():
                 break
-            if step and step % max(1, steps // 4) == 0 and self.best is not None:
-                state, now = self._state(self.best), self.best_score
-            temperature = START_TEMPERATURE * (END_TEMPERATURE / START_TEMPERATURE) ** ((4 * step / steps) % 1.0)
+            if step and step % max(1, steps // PHASES) == 0:
+                state, now = self._again(step // max(1, steps // PHASES), state, now)
+            temperature = START_TEMPERATURE * (END_TEMPERATURE / START_TEMPERATURE) ** ((PHASES * step / steps) % 1.0)
             candidate = self._neighbour(state)
             schedule = self._build(candidate)
             found = self._keep(schedule)
             if schedule is not None and self._accept(now, found, temperature):
                 state, now = replace(candidate, critical=critical_units(self._instance, schedule)), found
         return self.best
+
+    def _again(self, phase: int, state: _State, now: Score) -> tuple[_State, Score]:
+        """Begin a phase: odd ones from modules placed anew, even ones from the best."""
+        if phase % 2:
+            fresh = self._fresh(state.levels)
+            schedule = None if fresh is None else self._build(fresh)
+            if fresh is not None and schedule is not None:
+                return fresh, self._keep(schedule)
+        return (state, now) if self.best is None else (self._state(self.best), self.best_score)
+
+    def _fresh(self, levels: tuple[int, ...]) -> _State | None:
+        """Return all modules placed one by one, each under prices of its own."""
+        devices: tuple[int, ...] | None = (-1,) * len(self._instance.units)
+        for chain in self._modules.chains:
+            if devices is not None:
+                devices = self._priced(devices, (chain,), levels, self._prices())
+        return None if devices is None else _State(devices, levels, self._even)
 
     def _proven(self) -> bool:
         """Whether the best is as good as the bound: nothing can be better."""
@@ -95,10 +114,12 @@ class _Annealer:
         state = None if self.best is None else self._state(self.best)
         fastest = fastest_levels(instance)
         for attempt in range(SEED_PRICES):
-            prices = [1.0] * len(instance.devices) if attempt == 0 else self._prices()
+            if attempt:
+                self._keep_state(self._fresh(fastest))
+                continue
+            prices = [1.0] * len(instance.devices)
             devices = self._priced([-1] * len(instance.units), self._modules.chains, fastest, prices)
-            if devices is not None:
-                self._keep(self._build(_State(devices, fastest, self._even)))
+            self._keep_state(None if devices is None else _State(devices, fastest, self._even))
         if self.best is not None:
             state = self._state(self.best)
         if state is None:
@@ -124,6 +145,9 @@ class _Annealer:
             for rank, factor, task in zip(ranks, state.factors, self._instance.tasks, strict=True)
         ]
         return place(self._instance, state.devices, state.levels, priority)
+
+    def _keep_state(self, state: _State | None) -> None:
+        self._keep(None if state is None else self._build(state))
 
     def _keep(self, schedule: Schedule | None) -> Score:
         found = score(self._instance, schedule, self._goal)
@@ -205,7 +229,7 @@ class _Annealer:
         return state if devices is None else replace(state, devices=devices)
 
     def _prices(self) -> list[float]:
-        return [math.exp(self._rng.uniform(-0.7, 0.7)) for _ in self._instance.devices]
+        return [math.exp(self._rng.uniform(-PRICE_SPREAD, PRICE_SPREAD)) for _ in self._instance.devices]
 
     def _priced(
         self,

@@ -1,0 +1,157 @@
+"""`headway plan`: place models on devices."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from runtime.plan.plan import Plan
+    from runtime.plan.planner import Method, Report
+    from runtime.plan.problem import Problem
+
+
+def plan(
+    packages: Annotated[list[Path] | None, typer.Argument(help="Model packages, folders or ONNX files")] = None,
+    problem: Annotated[Path | None, typer.Option(help="A problem file, JSON, instead of packages")] = None,
+    profiles: Annotated[
+        str | None, typer.Option(help="Measured profiles: names or TOML files, ',' between them")
+    ] = None,
+    link: Annotated[Path | None, typer.Option(help="What lies between the devices, TOML")] = None,
+    devices: Annotated[str | None, typer.Option(help="Use these devices alone, ',' between them")] = None,
+    batch: Annotated[int, typer.Option(help="Batch at which the profiles' figures are taken")] = 1,
+    deadline_ms: Annotated[float | None, typer.Option(help="p99 latency that every plan must keep")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Prove the plans, or say how far they may be off")] = False,
+    search: Annotated[bool, typer.Option("--search", help="Search alone, without proofs")] = False,
+    time_limit_s: Annotated[float, typer.Option(help="For the exact solver altogether")] = 60.0,
+    points: Annotated[int, typer.Option(help="Plans to prove along the energy")] = 5,
+    most: Annotated[int, typer.Option(help="Plans to hand out")] = 16,
+    out: Annotated[Path | None, typer.Option(help="Folder for the plans, a file each, and their pictures")] = None,
+    gantt: Annotated[bool, typer.Option("--gantt", help="With --out: draw each plan")] = False,
+    keep_problem: Annotated[Path | None, typer.Option(help="Also write the problem as a JSON file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Place models on devices: the Pareto set of plans over latency, energy and accuracy.
+
+    Each plan says whether it is proven best, and its gap to a latency that no plan of its energy can be under.
+    """
+    for flag, value, least in (("--batch", batch, 1), ("--points", points, 1), ("--most", most, 1)):
+        if value < least:
+            raise typer.BadParameter(f"{value}: must be at least {least}", param_hint=flag)
+    for flag, number in (("--deadline-ms", deadline_ms), ("--time-limit-s", time_limit_s)):
+        if number is not None and not 0.0 < number < float("inf"):
+            raise typer.BadParameter(f"{number}: must be above 0", param_hint=flag)
+    if exact and search:
+        raise typer.BadParameter("say --exact or --search, not both", param_hint="--exact")
+    if gantt and out is None:
+        raise typer.BadParameter("draws into the folder of --out: say which", param_hint="--gantt")
+    from runtime.plan.file import write_problem
+    from runtime.plan.planner import Options, plan_problem
+
+    given = _problem(packages or [], problem, profiles, link, devices, batch)
+    if deadline_ms is not None:
+        given = given.with_deadline(deadline_ms / 1e3)
+    if keep_problem is not None:
+        write_problem(given, keep_problem)
+    method: Method = "exact" if exact else "search" if search else "auto"
+    report = plan_problem(given, Options(method, time_limit_s, points, most))
+    files = [] if out is None else _write(report, out, gantt)
+    if as_json:
+        typer.echo(json.dumps({**report.table(), "files": [str(path) for path in files]}))
+        return
+    _print(report, files)
+
+
+def _problem(
+    packages: list[Path], problem: Path | None, profiles: str | None, link: Path | None, devices: str | None, batch: int
+) -> "Problem":
+    from runtime.plan.file import read_problem
+
+    if (problem is None) == (not packages):
+        raise typer.BadParameter("say which packages to place, or --problem FILE", param_hint="PACKAGES")
+    if problem is not None:
+        for flag, value in (("--profiles", profiles), ("--link", link), ("--devices", devices)):
+            if value is not None:
+                raise typer.BadParameter("stands in the problem file already", param_hint=flag)
+        return read_problem(problem)
+    if profiles is None:
+        raise typer.BadParameter("say what the segments cost: measure with headway profile", param_hint="--profiles")
+    from devices.package import load_package
+    from devices.profile import load_profile
+    from runtime.plan.graphs import package_graph
+    from runtime.plan.profiles import problem_of, read_surroundings
+
+    return problem_of(
+        [package_graph(load_package(path), batch) for path in packages],
+        [load_profile(name) for name in _names(profiles, "--profiles")],
+        None if link is None else read_surroundings(link),
+        batch=batch,
+        units=None if devices is None else _names(devices, "--devices"),
+    )
+
+
+def _names(text: str, flag: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise typer.BadParameter(f"{text!r} names nothing between its commas", param_hint=flag)
+    return names
+
+
+def _write(report: "Report", out: Path, gantt: bool) -> list[Path]:
+    from runtime.plan.errors import PlanError
+    from runtime.plan.gantt import draw_gantt
+
+    files = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for number, item in enumerate(report.plans, 1):
+            path = out / f"plan{number}.json"
+            item.write(path)
+            files.append(path)
+    except OSError as error:
+        raise PlanError(f"the plans can't be written to {out}: {error.strerror}") from error
+    for number, item in enumerate(report.plans if gantt else (), 1):
+        files.append(out / f"plan{number}.png")
+        draw_gantt(item, files[-1])
+    return files
+
+
+def _print(report: "Report", files: list[Path]) -> None:
+    problem = report.problem
+    segments = sum(len(model.segments) for model in problem.models)
+    typer.echo(f"{problem.name}: {segments} segments on {len(problem.devices)} devices")
+    for note in report.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"{'':8} {'ms':>10} {'p99 ms':>10} {'mJ':>10} {'accuracy':>9}  {'proof':22} placement")
+    for name, item in report.baselines.items():
+        typer.echo(f"{name:8} {_figures(item)}  {_misses(item):22} {_where(item)}")
+    for number, item in enumerate(report.plans, 1):
+        proof = "best at its energy" if item.optimal else f"within {item.gap_pct:.2f} %"
+        typer.echo(f"plan {number:<3} {_figures(item)}  {proof:22} {_where(item)}")
+    typer.echo(f"no plan is under {report.lower_bound_ms:.4g} ms by the costs alone")
+    for path in files:
+        typer.echo(str(path))
+
+
+def _figures(item: "Plan") -> str:
+    accuracy = "-" if item.accuracy is None else f"{item.accuracy:.4f}"
+    return f"{item.latency_ms:10.4g} {item.latency_p99_ms:10.4g} {item.energy_mj:10.4g} {accuracy:>9}"
+
+
+def _misses(item: "Plan") -> str:
+    return "baseline" if item.misses == 0.0 else "baseline, over a limit"
+
+
+def _where(item: "Plan") -> str:
+    """Return how many segments run on each device, with its level, and the last exits."""
+    counts: dict[str, int] = {}
+    for placed in item.placement.values():
+        for device in placed.values():
+            counts[device] = counts.get(device, 0) + 1
+    parts = []
+    for device, count in sorted(counts.items()):
+        level = item.levels.get(device, "fixed")
+        parts.append(f"{device} {count}" if level == "fixed" else f"{device} {count} at {level}")
+    exits = [f"{model} to {name}" for model, name in item.last_exit.items()]
+    return ", ".join(parts + exits)
