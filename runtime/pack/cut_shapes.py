@@ -2,7 +2,7 @@
 
 Inference knows nothing of operators outside ONNX's own set, and stops at sizes computed in a roundabout way. A size
 that is the same in every run is fixed; one that follows the batch, or the one other open size, gets its name; any other
-is open without a name. What depends on the values of the inputs (NonZero, loops) is not guessed at.
+is open without a name. Where sizes may depend on the values of the inputs (NonZero, loops) all are left open.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ def observe_shapes(model: Any, inputs: Sequence[TensorSpec], names: Iterable[str
         inputs: Its inputs.
         names: Tensors made by its nodes.
     """
-    wanted = [name for name in names if name not in _told_by_values(model)]
+    wanted, by_value = list(names), _told_by_values(model)
     batches = {spec.shape[0] for spec in inputs if spec.shape and isinstance(spec.shape[0], str)}
     others = {size for spec in inputs for size in spec.shape[1:] if isinstance(size, str)} - batches
     runs = _runs(model, inputs, wanted, bool(others))
@@ -56,6 +56,7 @@ def observe_shapes(model: Any, inputs: Sequence[TensorSpec], names: Iterable[str
         if all(isinstance(array, np.ndarray) and array.ndim == arrays[0].ndim for array in arrays):
             sizes = zip(*(array.shape for array in arrays), strict=True)
             shape = [n[0] if len(set(n)) == 1 and n[0] != unsure else labels.get(n, ANY) for n in sizes]
+            shape = [ANY] * len(shape) if name in by_value else shape
             kind = onnx.helper.np_dtype_to_tensor_dtype(arrays[0].dtype)
             found[name] = onnx.helper.make_tensor_value_info(name, kind, [None if n == ANY else n for n in shape])
     return found

@@ -1,10 +1,11 @@
-"""Small networks to cut: skips, two inputs, outputs on the way, computed shapes, branches, constants."""
+"""Small networks to cut: skips, two inputs, outputs on the way, computed shapes, branches, loops, words, constants."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
 
 from tests.models import model
@@ -124,4 +125,70 @@ def branching(path: Path) -> Path:
     return net.write(path)
 
 
-ALL = (residual, two_inputs, two_outputs, exported, branching)
+def looping(path: Path) -> Path:
+    """A Loop whose body reads a tensor and a weight from outside, and two blocks that share their weights."""
+    net = Net(5)
+    net.block("image", "b0")
+    net.weights |= {"rounds": np.int64(3), "go": np.bool_(True), "shift": np.float32(0.25)}
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["on"], ["on_out"]),
+            helper.make_node("Add", ["inner", "b0"], ["sum"]),
+            helper.make_node("Mul", ["sum", "shift"], ["inner_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("inner", TensorProto.FLOAT, IMAGE[1]),
+        ],
+        [
+            helper.make_tensor_value_info("on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("inner_out", TensorProto.FLOAT, IMAGE[1]),
+        ],
+    )
+    net.add("Loop", ["rounds", "go", "b0"], "looped", body=body)
+    first = net.add("Relu", [net.conv("looped", "c1")], "r1")
+    second = net.add("Conv", [first, "c1_w"], "c2", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    net.head(net.add("Relu", [second], "r2"), "y")
+    return net.write(path)
+
+
+def tokens(path: Path) -> Path:
+    """Words by number, of any count, through layers with the words first, as transformers are exported."""
+    net = Net(6)
+    net.weights |= {"table": net.rng.normal(size=(2, WIDTH)).astype(np.float32), "zero": np.array(0, np.int64)}
+    read = net.add("Gather", ["table", "words"], "e")
+    for index in range(3):
+        turned = net.add("Transpose", [read], f"t{index}", perm=[1, 0, 2])
+        made = net.add("MatMul", [turned, net.weight(f"w{index}", WIDTH, WIDTH)], f"m{index}")
+        back = net.add("Transpose", [net.add("Tanh", [made], f"h{index}")], f"u{index}", perm=[1, 0, 2])
+        read = net.add("Add", [read, back], f"s{index}")
+    net.add("MatMul", [net.add("Gather", [read, "zero"], "first", axis=1), net.weight("y_w", WIDTH, 3)], "y")
+    net.write(path, [("words", ("N", "T"))])
+    proto = onnx.load(path)
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def foreign(path: Path) -> Path:
+    """What scikit-learn's exporter leaves: an operator unknown to inference, the class as the first output."""
+    net = Net(7)
+    scaling = {"offset": [0.5] * WIDTH, "scale": [2.0] * WIDTH}
+    read = net.add("Scaler", ["x"], "scaled", domain="ai.onnx.ml", **scaling)
+    for index in range(3):
+        read = net.add(
+            "Relu", [net.add("MatMul", [read, net.weight(f"w{index}", WIDTH, WIDTH)], f"m{index}")], f"r{index}"
+        )
+    net.add("Softmax", [net.add("MatMul", [read, net.weight("y_w", WIDTH, 3)], "z")], "y")
+    net.add("ArgMax", ["y"], "label", axis=1, keepdims=0)
+    net.write(path, [("x", ("N", WIDTH))], [("label", ("N",)), ("y", ("N", 3))])
+    proto = onnx.load(path)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+ALL = (residual, two_inputs, two_outputs, exported, branching, looping, tokens, foreign)

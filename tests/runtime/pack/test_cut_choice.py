@@ -1,15 +1,18 @@
 """The choice of cuts: cheap before balanced, balanced among cheap ones, no fusion broken."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from devices.tensor import TensorSpec
 from runtime.pack.cut import read_model
-from runtime.pack.cut_choice import AUTO_COST, BROKEN, choose_cuts, price_cuts
+from runtime.pack.cut_choice import AUTO_COST, BROKEN, choose_cuts, choose_exit_cuts, price_cuts
 from runtime.pack.cut_points import find_cuts
 from runtime.pack.errors import PackError
-from tests.runtime.pack.nets import IMAGE, SIZE, Net, exported, residual
+from runtime.pack.exits.pooling import is_poolable
+from tests.runtime.pack.nets import IMAGE, SIZE, Net, exported, foreign, residual, tokens
 
 WIDE = 128  # wide enough that computing takes longer than passing on
 
@@ -70,3 +73,26 @@ def test_auto_says_when_nothing_is_cheap(tmp_path: Path) -> None:
     data, graph = read_model(net.write(tmp_path / "net.onnx", outputs=[("y", IMAGE[1])]))
     with pytest.raises(PackError, match=r"no cut that costs less than 1.5% of its time"):
         choose_cuts(graph, data, 2, cheap_only=True, what="net")
+
+
+def batch_first(spec: TensorSpec) -> bool:
+    return is_poolable(spec, 1, frozenset(("N",)))
+
+
+@pytest.mark.parametrize("build", [residual, tokens, foreign])
+@pytest.mark.parametrize("count", [1, 2])
+def test_cuts_for_exits_are_spread_over_the_work_and_can_be_read(
+    tmp_path: Path, build: Callable[[Path], Path], count: int
+) -> None:
+    data, graph = read_model(build(tmp_path / "net.onnx"))
+    cuts = choose_exit_cuts(graph, data, count, batch_first, what="net")
+    for index, cut in enumerate(cuts):
+        assert cut.work_share == pytest.approx((index + 1) / (count + 1), abs=0.2)
+        specs = [graph.spec(name) for name in cut.tensors]
+        assert any(spec is not None and batch_first(spec) for spec in specs)
+
+
+def test_where_no_head_could_read_there_is_no_exit(tmp_path: Path) -> None:
+    data, graph = read_model(residual(tmp_path / "net.onnx"))
+    with pytest.raises(PackError, match="net has room for 0 exits, not 1: a head reads a floating-point tensor"):
+        choose_exit_cuts(graph, data, 1, lambda spec: False, what="net")

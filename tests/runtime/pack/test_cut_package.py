@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -33,6 +33,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {build.__name__: build(folder / f"{build.__name__}.onnx") for build in ALL}
 
 
+@settings(max_examples=25)
 @given(data=st.data())
 @pytest.mark.parametrize("name", [build.__name__ for build in ALL])
 def test_any_row_of_cuts_gives_the_same_outputs(
