@@ -240,7 +240,7 @@ class _Program:
             self._work.append(work)
         for row in rows:
             model.add_no_overlap(row)
-        self._loads = [sum(load) for load in loads if load]
+        self._loads = [sum(load) for load in loads]
 
     def _flow(self) -> None:
         instance, model = self.instance, self.model
@@ -379,8 +379,7 @@ class _Program:
                 for task in run.answers[-1][1]:
                     model.add(latency >= self._end[task] - self._ticks(run.release_s))
             if all(run.release_s == 0.0 for run in instance.runs):
-                for load in self._loads:
-                    model.add(latency >= load)
+                self._fill(latency)
         else:
             self._expect(latency)
         self.unit = self._tick_s
@@ -403,6 +402,27 @@ class _Program:
         else:
             model.minimize(latency)
         self._latency = latency
+
+    def _fill(self, latency: Any) -> None:
+        """Redundant, but strong: busy_a = load_a + sum over b of loss_ab B_ab <= T, and B_ab >= busy_a + busy_b - T.
+
+        B_ab is the time for which a and b both work; two devices that fill T must overlap.
+        """
+        instance, model = self.instance, self.model
+        busy = [LOSS_UNIT * load for load in self._loads]
+        pairs = []
+        for a, row in enumerate(instance.losses):
+            for b in range(a + 1, len(row)):
+                if row[b] > 0.0:
+                    both = model.new_int_var(0, self._horizon, "")
+                    busy[a] += math.floor(LOSS_UNIT * row[b]) * both
+                    busy[b] += math.floor(LOSS_UNIT * row[b]) * both
+                    pairs.append((a, b, both))
+        for taken in busy:
+            model.add(LOSS_UNIT * latency >= taken)
+        slack = len(pairs)  # B is a whole number of ticks
+        for a, b, both in pairs:
+            model.add(LOSS_UNIT * (both + slack) >= busy[a] + busy[b] - LOSS_UNIT * latency)
 
     def _expect(self, latency: Any) -> None:
         """Latency at least sum over exits of share x the last end up to that exit, in every run; rounded down."""
