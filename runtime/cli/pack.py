@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from runtime.pack.exits.settings import ExitSettings, FittedExits
 
 _KINDS = ("classification", "regression", "custom")
+_SCORES = ("max-probability", "margin", "entropy", "energy", "window")
 
 
 def pack(
@@ -32,6 +33,13 @@ def pack(
     tolerance: Annotated[
         str | None, typer.Option(help="Regression: deviation that counts as the same answer, one or one a column")
     ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Instead of a bound on disagreement: mean work, a share of the whole model's")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help=f"Confidence of a classification exit: {', '.join(_SCORES)}")
+    ] = "max-probability",
+    grid: Annotated[int, typer.Option(help="Cells a side into which heads pool an image; 1: the whole image")] = 1,
     check: Annotated[Path | None, typer.Option(help="Inputs on which to compare parts and whole, .npz")] = None,
     answer: Annotated[str | None, typer.Option(help="The output that is the answer; default the first")] = None,
     kind: Annotated[str, typer.Option(help="What the answer is: classification, regression or custom")] = "custom",
@@ -52,7 +60,9 @@ def pack(
         return
     if out is None:
         raise typer.BadParameter("say where the package shall lie, or --list", param_hint="--out")
-    settings = _exit_settings(exits, calibration, max_disagreement, delta, tolerance)
+    if score not in _SCORES:
+        raise typer.BadParameter(f"{score!r} must be one of {', '.join(_SCORES)}", param_hint="--score")
+    settings = _exit_settings(exits, calibration, max_disagreement, delta, tolerance, budget, score, grid)
     where = _where(cuts, exits)
     from devices.package import ExitKind
     from runtime.cli.tensors import read_npz
@@ -92,23 +102,49 @@ def _where(cuts: str | None, exits: int) -> "Where":
 
 
 def _exit_settings(
-    exits: int, calibration: Path | None, max_disagreement: float, delta: float, tolerance: str | None
+    exits: int,
+    calibration: Path | None,
+    max_disagreement: float,
+    delta: float,
+    tolerance: str | None,
+    budget: float | None,
+    score: str,
+    grid: int,
 ) -> "ExitSettings | None":
     if exits < 0:
         raise typer.BadParameter(f"{exits}: must be at least 0", param_hint="--exits")
     for flag, share in (("--max-disagreement", max_disagreement), ("--delta", delta)):
         if not 0.0 < share < 1.0:
             raise typer.BadParameter(f"{share}: must lie strictly between 0 and 1", param_hint=flag)
+    if budget is not None and not 0.0 < budget <= 1.0:
+        raise typer.BadParameter(
+            f"{budget}: must lie within 0..1, a share of the whole model's work", param_hint="--budget"
+        )
+    if grid < 1:
+        raise typer.BadParameter(f"{grid}: must be at least 1", param_hint="--grid")
+    if budget is not None and score == "window":
+        raise typer.BadParameter(
+            "a window has no single quantile: choose another score for --budget", param_hint="--score"
+        )
     if not exits:
-        for flag, value in (("--calibration", calibration), ("--tolerance", tolerance)):
+        for flag, value in (("--calibration", calibration), ("--tolerance", tolerance), ("--budget", budget)):
             if value is not None:
                 raise typer.BadParameter("is of use with --exits only: say how many", param_hint=flag)
         return None
     if calibration is None:
         raise typer.BadParameter("--exits needs unlabelled inputs to fit them with", param_hint="--calibration")
+    from runtime.pack.exits.scores import Score
     from runtime.pack.exits.settings import ExitSettings
 
-    return ExitSettings(count=exits, max_disagreement=max_disagreement, delta=delta, tolerance=_tolerance(tolerance))
+    return ExitSettings(
+        count=exits,
+        max_disagreement=max_disagreement,
+        delta=delta,
+        tolerance=_tolerance(tolerance),
+        budget=budget,
+        score=Score(score),
+        grid=grid,
+    )
 
 
 def _tolerance(text: str | None) -> float | tuple[float, ...] | None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from onnx import TensorProto, helper
 
 from devices.package.macs import count_macs
