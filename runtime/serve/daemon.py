@@ -100,6 +100,7 @@ class Daemon:
                 self._executor.load(package)
             self._drift = DriftWatch(self._packages, self._walk_p99_s, every=self._config.serve.drift_every)
             self._pilot = self._open_pilot(stack)
+            self._guard.resume()  # loading may have taken seconds
             self._ready = True
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
             self._serve()

@@ -121,6 +121,10 @@ class GuardLink:
             self._beat_s = now_s
             self._send(self._watch())
 
+    def resume(self) -> None:
+        """Count the guard's silence from now on; call after doing something for long without `receive` and `attend`."""
+        self._heard_s = time.monotonic()
+
     def close(self) -> None:
         """Let go of the guard; it lives on."""
         self._forget_process()
