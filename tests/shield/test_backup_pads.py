@@ -75,11 +75,8 @@ def test_pads_and_lengths_follow_from_the_bounds(
     if rate is not None:
         pad += chord(ramp + abs(beta)) * min(length, speed * abs(beta) / rate) + chord(ramp) * length
     straight = sweeps[Manoeuvre.BRAKE_STRAIGHT]
-    assert (straight.kind, straight.pad_m, straight.length_m) == (
-        Kind.SEGMENT,
-        pytest.approx(pad),
-        pytest.approx(length),
-    )
+    assert straight.kind is Kind.SEGMENT
+    assert (straight.pad_m, straight.length_m) == pytest.approx((pad, length))
     slip = braking_slip_rad(car)
     for manoeuvre, side in ((Manoeuvre.BRAKE_LEFT, 1), (Manoeuvre.BRAKE_RIGHT, -1)):
         arc = sweeps[manoeuvre]
@@ -114,7 +111,8 @@ def endless(
     assert sweeps[Manoeuvre.LEFT].pad_m == pytest.approx(fixed + left)
     assert sweeps[Manoeuvre.RIGHT].pad_m == pytest.approx(fixed + right)
     for sweep in (sweeps[Manoeuvre.LEFT], sweeps[Manoeuvre.RIGHT]):
-        assert (sweep.kind, sweep.slip_rad, sweep.rho_m) == (Kind.CIRCLE, slip, pytest.approx(rho))
+        assert sweep.kind is Kind.CIRCLE
+        assert (sweep.slip_rad, sweep.rho_m) == pytest.approx((slip, rho))
     ramp = 0.0 if rate is None else V_MPS * (1.0 - math.cos(beta)) / (rate * L_M)
     goes_straight = bias == 0.0 and turn + ramp < 0.5 * math.pi
     assert (Manoeuvre.STRAIGHT in sweeps) == goes_straight
@@ -123,7 +121,8 @@ def endless(
         if rate is not None:
             pad += V_MPS * abs(beta) / rate * chord(ramp + abs(beta))
         line = sweeps[Manoeuvre.STRAIGHT]
-        assert (line.kind, line.pad_m, line.wedge_rad) == (Kind.LINE, pytest.approx(pad), pytest.approx(turn + ramp))
+        assert line.kind is Kind.LINE
+        assert (line.pad_m, line.wedge_rad) == pytest.approx((pad, turn + ramp))
     assert bool(got.turns) == (bias == 0.0 and rate is None and shift == 0.0)
 
 
