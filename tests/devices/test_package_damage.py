@@ -123,6 +123,11 @@ def make_text(proto: Any) -> None:
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
 
 
+def make_sequence(proto: Any) -> None:
+    proto.graph.output[0].type.Clear()
+    proto.graph.output[0].type.sequence_type.elem_type.tensor_type.elem_type = TensorProto.FLOAT
+
+
 def no_output(proto: Any) -> None:
     del proto.graph.output[:]
 
@@ -178,6 +183,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "empty size": (edit('["N", 3, 16, 16]', '["N", 3, 0, 16]'), "has an empty size"),
     "dtype": (edit('dtype = "float32"', 'dtype = "complex64"'), "'complex64': must be one of"),
     "text tensor": (change("head1", make_text), "'answer1' has element"),
+    "sequence": (change("head1", make_sequence), "'answer1' is a sequence, not a tensor: export the model without it"),
     "undeclared shape": (change("head1", undeclare_shape), "is not a tensor of declared shape"),
     "other names": (edit('inputs = ["f1"]', 'inputs = ["f3"]'), r"lists \['f3'\]: must be the same names"),
     "segment twice": (edit('id = "head1"', 'id = "trunk1"'), r"\['trunk1'\] are listed twice"),
