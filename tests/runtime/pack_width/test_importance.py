@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -79,3 +80,7 @@ def test_taylor_needs_images_and_as_many_labels() -> None:
         rank_channels(network, images=torch.zeros(0, 3, 16, 16))
     with pytest.raises(WidthError, match="1 labels for 3 images"):
         rank_channels(network, Criterion.TAYLOR, torch.from_numpy(images()), torch.tensor([0]))
+    with pytest.raises(WidthError, match="labels are a ndarray of int32: must be an int64 tensor"):
+        rank_channels(network, Criterion.TAYLOR, torch.from_numpy(images()), np.zeros(3, np.int32))
+    with pytest.raises(WidthError, match=r"labels lie within 0\.\.5: must be 0\.\.4"):
+        rank_channels(network, Criterion.TAYLOR, torch.from_numpy(images()), torch.tensor([0, 5, 1]))

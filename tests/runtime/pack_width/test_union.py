@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
 import torch
 
-from runtime.pack.width import make_plan, partition, read_network, write_width_package
+from runtime.pack.width import WidthPlan, make_plan, partition, read_network, write_width_package
 from tests.runtime.pack_width.nets import CLASSES, FAMILIES, IMAGE, Case, answers, case, error, graph, images, make
 
 THREE = (0.5, 0.25, 0.25)
@@ -52,16 +54,27 @@ def stage_of(done: Case, space: str) -> torch.Tensor:
     return numbers
 
 
-def masked(done: Case, table: dict[str, tuple[str, str | None]]) -> Any:
-    """Return the original with the weights from later-stage to earlier-stage channels set to zero."""
+def masked(done: Case, table: dict[str, tuple[str, str | None]], stage: int) -> Any:
+    """Return the original with the weights that the plan forbids set to zero, its classifier as a stage reads it."""
     model = copy.deepcopy(done.model)
+    columns = {layer.name: layer.reads for layer in done.parts.graph.layers}
+    columns |= {f"{name}.0": column for name, column in columns.items() if name.endswith("downsample")}
     with torch.no_grad():
         for name, (writes, reads) in table.items():
             if reads is not None:
-                later = stage_of(done, reads)[None, :] > stage_of(done, writes)[:, None]
-                module: Any = model.get_submodule(name)
-                module.weight[later] = 0.0
+                kept = allowed(done, stage_of(done, reads)[None, :], stage_of(done, writes)[:, None], columns[name])
+                model.get_submodule(name).weight[~kept] = 0.0
+        head = model.fc if hasattr(model, "fc") else model.classifier[-1]
+        last = done.parts.graph.features[done.parts.graph.last]
+        seen = allowed(done, stage_of(done, str(last.space)), torch.tensor(stage), last.name)
+        head.weight[:, ~seen] = 0.0
     return model
+
+
+def allowed(done: Case, read: torch.Tensor, made: torch.Tensor, column: str) -> torch.Tensor:
+    """Return whether channels of the stages `made` may read those of the stages `read` at a column."""
+    reuse = torch.tensor(done.parts.plan.reuse)[:, done.parts.graph.columns.index(column)]
+    return (read == made) | ((read < made) & reuse[read])
 
 
 def masked_transformer(done: Case, image: torch.Tensor) -> torch.Tensor:
@@ -104,8 +117,8 @@ def masked_transformer(done: Case, image: torch.Tensor) -> torch.Tensor:
 def test_with_all_features_reused_the_union_is_the_masked_network(family: str, tmp_path: Path) -> None:
     done = case(tmp_path / "p", family, make_plan(graph(family), THREE, exchanges=None))
     masks: dict[str, Callable[[torch.Tensor], Any]] = {
-        "vgg": lambda x: masked(done, VGG)(x),
-        "resnet": lambda x: masked(done, RESNET)(x),
+        "vgg": lambda x: masked(done, VGG, 2)(x),
+        "resnet": lambda x: masked(done, RESNET, 2)(x),
         "vit": lambda x: masked_transformer(done, x),
     }
     with torch.no_grad():
@@ -114,6 +127,26 @@ def test_with_all_features_reused_the_union_is_the_masked_network(family: str, t
     got = answers(done.package, images())[-1]
     assert error(got, wanted) < TOLERANCE
     assert error(got, whole) > 100 * TOLERANCE  # the zeroed weights do matter
+
+
+@pytest.mark.parametrize(("family", "table"), [("vgg", VGG), ("resnet", RESNET)])
+def test_with_some_features_reused_each_exit_is_the_network_without_the_others_weights(
+    family: str, table: dict[str, tuple[str, str | None]], tmp_path: Path
+) -> None:
+    known = graph(family)
+    shares = make_plan(known, THREE, exchanges=0).shares
+    row = st.lists(st.booleans(), min_size=len(known.columns), max_size=len(known.columns)).map(tuple)
+
+    @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.tuples(row, row, row))
+    def check(reuse: tuple[tuple[bool, ...], ...]) -> None:
+        done = case(tmp_path / "p", family, WidthPlan(shares, reuse))
+        with torch.no_grad():
+            wanted = [masked(done, table, stage)(torch.from_numpy(images())) for stage in range(3)]
+        for got, want in zip(answers(done.package, images()), wanted, strict=True):
+            assert error(got, want) < TOLERANCE
+
+    check()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
