@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol, runtime_checkable
 
 from devices.backend import CancelToken, Loaded, Value
 from devices.errors import MeterError, ProfileError
@@ -115,6 +116,15 @@ def measure(
     return Profile(package.name, processor(), f"measured {when}", segments=tuple(segments), units=units)
 
 
+@runtime_checkable
+class _TellsMemory(Protocol):
+    """A backend whose device may have memory of its own."""
+
+    def device_bytes(self) -> int | None:
+        """Return what is held there [byte], None where the device's memory is the process's."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """A loaded segment with its inputs."""
@@ -171,16 +181,24 @@ class _Measurement:
         return figures
 
     def _load(self) -> list[tuple[Segment, Loaded, int]]:
-        """Load every segment, with the memory that it takes [byte]; its weights have to be somewhere."""
-        found = []
+        """Load every segment, with the memory that it takes, the device's own where it has one [byte].
+
+        Other threads of the process may free memory meanwhile; but the weights have to be somewhere.
+        """
+        backend, found = self._device.backend, []
         for segment in self._package.segments:
             model = self._package.model(segment.id)
             release_freed()
-            before = resident_bytes()
-            loaded = self._device.backend.load(segment, model)
+            before = self._held_bytes()
+            loaded = backend.load(segment, model)
             release_freed()
-            found.append((segment, loaded, max(resident_bytes() - before, len(model))))
+            found.append((segment, loaded, max(self._held_bytes() - before, len(model))))
         return found
+
+    def _held_bytes(self) -> int:
+        backend = self._device.backend
+        own = backend.device_bytes() if isinstance(backend, _TellsMemory) else None
+        return resident_bytes() if own is None else own
 
     def _prepare(self, loaded: Sequence[tuple[Segment, Loaded, int]], batch: int) -> Iterator[_Prepared]:
         backend = self._device.backend

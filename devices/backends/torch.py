@@ -102,6 +102,10 @@ class TorchBackend:
         sound = np.ascontiguousarray(array)
         return self.torch.from_numpy(sound if sound.flags.writeable else sound.copy()).to(self.target)
 
+    def device_bytes(self) -> int | None:
+        """Return the memory of the GPU that tensors hold [byte]; None on the CPU, whose memory is the process's."""
+        return int(self.torch.cuda.memory_allocated(self.target)) if self.target.type == "cuda" else None
+
     def download(self, value: Value) -> Array:
         """Bring a tensor back from the device."""
         array: Array = value.cpu().numpy()

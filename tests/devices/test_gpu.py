@@ -1,0 +1,66 @@
+"""An NVIDIA GPU, where there is one: the same answers, runs that stop, energy that counts up."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from devices.backend import CancelToken
+from devices.doctor import Verdict, check_device
+from devices.errors import MeterError, RunCancelledError
+from devices.meters import NvmlMeter
+from devices.open import open_device
+from devices.package import load_package
+from devices.profiler import ProfilerSettings, measure
+from tests.devices.driving import DRIVING, tensors
+
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")]
+NAME = "torch:cuda:0"
+
+
+@pytest.fixture(autouse=True)
+def _gpu() -> None:
+    try:
+        NvmlMeter().close()
+    except MeterError as error:
+        pytest.skip(str(error))
+    if check_device(NAME).verdict is not Verdict.PASS:
+        pytest.skip(check_device(NAME).reason)
+
+
+def test_every_segment_gives_what_onnxruntime_gives() -> None:
+    package = load_package(DRIVING)
+    values = tensors(package, batch=2)
+    backend = open_device(NAME).backend
+    for segment in package.segments:
+        loaded = backend.load(segment, package.model(segment.id))
+        made = loaded.run({spec.name: backend.upload(values[spec.name]) for spec in segment.inputs}, CancelToken())
+        for key, value in made.items():
+            assert np.abs(backend.download(value) - values[key]).max() <= 1e-3 * np.abs(values[key]).max() + 1e-5
+
+
+def test_a_run_is_stopped_midway_and_the_segment_lives_on() -> None:
+    package = load_package(DRIVING)
+    backend = open_device(NAME).backend
+    loaded = backend.load(package.segment("trunk1"), package.model("trunk1"))
+    inputs = {"frame": backend.upload(np.zeros((64, 80, 160, 3), np.uint8))}
+    token = CancelToken()
+    timer = threading.Timer(0.02, token.cancel)
+    timer.start()
+    runs = iter(lambda: loaded.run(inputs, token), None)
+    with pytest.raises(RunCancelledError, match="was stopped on torch:cuda:0"):
+        for _ in runs:
+            pass
+    timer.join()
+    assert backend.download(loaded.run(inputs)["cut1"]).shape[0] == 64
+
+
+def test_energy_and_memory_are_the_gpus() -> None:
+    package = load_package(DRIVING)
+    settings = ProfilerSettings(repeats=10, budget_s=0.05, idle_runs=0, load=False, energy_s=0.3)
+    for entry in measure(package, [NAME], settings).segments:
+        assert entry.energy is not None
+        assert "nvml 0" in entry.energy.source.cite
+        assert 0.0 < entry.energy_error_j < entry.energy.value
+        assert entry.memory is not None
+        assert entry.memory.value < 100 * 2**20  # not the libraries' hundreds of MiB in the process
