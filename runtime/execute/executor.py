@@ -1,6 +1,7 @@
 """The executor: models on devices, requests with deadlines in, the best answer there is out.
 
-Each device has one worker thread and one queue, earliest deadline first. Exits answer as soon as they are confident.
+Each device has one worker thread and one queue, earliest deadline first. A model runs on one device, or is spread over
+several by a placement; then its independent segments run at the same time. Exits answer as soon as they are confident.
 When a deadline falls, the deepest finished exit answers and the run is stopped in the middle of its segment. A request
 that the measured p99 says can't be met is refused before it starts, with the numbers.
 
@@ -9,6 +10,7 @@ those decide the request at once. It must be quick and must not raise. Nothing h
 `run_inline`, `load`, `drain` and `close`; nothing is logged for a request that goes well.
 """
 
+import itertools
 import logging
 import threading
 from collections import Counter
@@ -22,11 +24,15 @@ from devices.package.graph import Package
 from devices.tensor import check_inputs
 from runtime.execute.alarm import AlarmThread
 from runtime.execute.errors import ClosedError, ModelNotFoundError
+from runtime.execute.flow import Flow
 from runtime.execute.job import Job, OnDone
 from runtime.execute.latency import ModelLatency
 from runtime.execute.model import ServedModel
+from runtime.execute.queue import Urgency
 from runtime.execute.request import Reply, Request, Status
-from runtime.execute.worker import MAX_NESTED, Device, DeviceWorker
+from runtime.execute.spread import Spread
+from runtime.execute.spread_run import JobTaker, measure_spread
+from runtime.execute.worker import MAX_NESTED, Device, DeviceWorker, Part
 
 _log = logging.getLogger(__name__)
 _TRIAL_EVERY = 8
@@ -103,6 +109,7 @@ class Executor:
         self._lock = threading.Lock()  # over the tables, never over inference
         self._replies: Counter[Status] = Counter()
         self._refusals = 0
+        self._arrivals = itertools.count()
         self._draining = False
         self._closed = False
         self._idle = threading.Event()
@@ -121,33 +128,53 @@ class Executor:
 
     # Models
 
-    def load(self, package: Package, *, device: str | None = None, replace: bool = True) -> ServedModel:
+    def load(
+        self,
+        package: Package,
+        *,
+        device: str | None = None,
+        placement: Mapping[str, str] | None = None,
+        replace: bool = True,
+    ) -> ServedModel:
         """Load a model, warm it up and serve it from then on; until then the one before it is served.
 
         Args:
             package: The model.
-            device: Where; None: the first device.
+            device: Where segments without a placement run; None: the first device.
+            placement: Device name by segment id; independent segments of different devices run at the same time.
             replace: Unload the model's other versions once this one is warm.
         Raises:
-            ValueError: There is no such device.
-            BackendError: The device refuses the model.
+            ValueError: There is no such device or segment.
+            BackendError: A device refuses the model.
             SegmentError: The model fails on an input of zeros.
             ClosedError: The executor was closed.
         """
         if self._closed:
             raise ClosedError(f"cannot load {package.name!r}: the executor was closed")
-        name = next(iter(self._workers)) if device is None else device
-        if name not in self._workers:
-            raise ValueError(f"device {name!r} is not one of {sorted(self._workers)}")
-        worker = self._workers[name]
-        chain = Chain(package, worker.backend, clock=self._clock)
-        model = ServedModel(package, chain, ModelLatency(len(package.exits)))
-        self._warm_up(worker, model)
+        model = ServedModel(package, self._place(package, device, placement or {}), ModelLatency(len(package.exits)))
+        if isinstance(model.runs, Spread):
+            measure_spread(model, model.runs, self._workers, self.settings.warm_up_runs, self._clock)
+        else:
+            self._warm_up(self._workers[model.device], model)
         with self._lock:
             versions = {} if replace else dict(self._models.get(package.name, {}))
             versions.pop(package.version, None)
             self._models[package.name] = {**versions, package.version: model}
         return model
+
+    def _place(self, package: Package, device: str | None, placement: Mapping[str, str]) -> Chain | Spread:
+        usual = next(iter(self._workers)) if device is None else device
+        known = {segment.id: usual for segment in package.segments}
+        unknown = sorted(placement.keys() - known.keys())
+        if unknown:
+            raise ValueError(f"placement names segments {unknown}: the package has {list(known)}")
+        where = {**known, **placement}
+        for name in (usual, *where.values()):
+            if name not in self._workers:
+                raise ValueError(f"device {name!r} is not one of {sorted(self._workers)}")
+        if len(set(where.values())) == 1:
+            return Chain(package, self._workers[where[package.segments[0].id]].backend, clock=self._clock)
+        return Spread(package, where, {name: worker.backend for name, worker in self._workers.items()})
 
     def _warm_up(self, worker: DeviceWorker, model: ServedModel) -> None:
         for first_exit in range(len(model.package.exits)):
@@ -215,8 +242,23 @@ class Executor:
         if request.deadline_ns is not None:
             reserve_ns = round(self.settings.reserve_s * NS_PER_S)
             job.timer = self._timers.call_at(request.deadline_ns - reserve_ns, job.expire)
-        worker = self._workers[job.model.device]
-        job.entry = worker.queue.push(job.key, job, job.model.latency.first[job.first_exit].median_s)
+        runs = job.model.runs
+        if isinstance(runs, Spread):
+            taker = JobTaker(job, self.settings.reserve_s)
+            arrival = next(self._arrivals)
+
+            def post(flow: Flow, place: int, rank: int) -> None:
+                unit = flow.unit(place)
+                self._push(unit.device, (*job.key, arrival, rank), Part(job, flow, place), unit.busy.median_s)
+
+            Flow(runs, request.inputs, job.token, job.first_exit, taker, post, self._clock).begin()
+        else:
+            self._push(job.model.device, job.key, job, job.model.latency.first[job.first_exit].median_s)
+
+    def _push(self, device: str, key: Urgency, item: Job | Part, cost_s: float) -> None:
+        job = item.job if isinstance(item, Part) else item
+        queue = self._workers[device].queue
+        job.entries.append((queue, queue.push(key, item, cost_s)))
 
     def cancel(self, request_id: Hashable) -> bool:
         """End a request that waits or runs, its reply being CANCELLED; return whether it was still in flight."""
@@ -239,6 +281,8 @@ class Executor:
         try:
             model = self.model(request.model, request.version)
         except ModelNotFoundError:
+            return None
+        if isinstance(model.runs, Spread):
             return None
         worker = self._workers[model.device]
         slow = model.latency.complete_p99_s() > self.settings.inline_limit_s
@@ -286,14 +330,17 @@ class Executor:
 
         Without the trial, p99 would stay what it was in a bad moment, since what is refused is never measured.
         """
-        worker = self._workers[job.model.device]
-        if job.entry is None and len(worker.queue) >= self.settings.max_queue:
-            return f"{job.model.device} has {len(worker.queue)} requests waiting: at most {self.settings.max_queue}"
+        runs = job.model.runs
+        devices = runs.walk(job.first_exit).devices if isinstance(runs, Spread) else job.model.devices
+        queues = {name: self._workers[name].queue for name in devices}
+        for name, queue in queues.items():
+            if not job.entries and len(queue) >= self.settings.max_queue:
+                return f"{name} has {len(queue)} requests waiting: at most {self.settings.max_queue}"
         left_s = job.time_left_s()
         if left_s is None or job.trial:
             return None
         window = job.model.latency.first[job.first_exit]
-        ahead_s = worker.queue.cost_before(job.key) if job.entry is None else 0.0
+        ahead_s = 0.0 if job.entries else max(queue.cost_before(job.key) for queue in queues.values())
         needed_s = ahead_s + window.p99_s + self.settings.reserve_s
         if needed_s <= left_s:
             return None
@@ -311,8 +358,8 @@ class Executor:
 
     def finished(self, job: Job, reply: Reply) -> None:
         """Take note that a job has ended, and hand out its reply."""
-        if job.entry is not None:
-            self._workers[job.model.device].queue.remove(job.entry)
+        for queue, entry in tuple(job.entries):
+            queue.remove(entry)
         with self._lock:
             self._replies[reply.status] += 1
             if self._jobs.get(job.request.id) is job:

@@ -6,13 +6,13 @@ stopped.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from devices.backend import CancelToken
 from devices.chain import ExitAnswer
 from devices.clock import NS_PER_S, Clock, TimerHandle
 from runtime.execute.model import Recorder, ServedModel
-from runtime.execute.queue import Entry, Urgency, urgency
+from runtime.execute.queue import EdfQueue, Entry, Urgency, urgency
 from runtime.execute.request import Ending, Reply, Request, Status
 
 OnDone = Callable[[Reply], None]
@@ -48,7 +48,7 @@ class Job:
         "_started_ns",
         "_submitted_ns",
         "deepest",
-        "entry",
+        "entries",
         "first_exit",
         "key",
         "model",
@@ -69,7 +69,7 @@ class Job:
         self.key: Urgency = urgency(request.deadline_ns, request.priority)
         self.token = CancelToken()
         self.deepest: ExitAnswer | None = None
-        self.entry: Entry[Job] | None = None
+        self.entries: list[tuple[EdfQueue[Any], Entry[Any]]] = []  # its places in the queues of devices
         self.timer: TimerHandle | None = None
         self.trial = False  # taken although its estimate says no
         self._recorder = Recorder(model.latency, first_exit)
@@ -91,13 +91,25 @@ class Job:
         deadline_ns = self.request.deadline_ns
         return None if deadline_ns is None else (deadline_ns - self._clock.now_ns()) / NS_PER_S
 
+    @property
+    def started(self) -> bool:
+        """Whether a device has begun with it."""
+        return self._started_ns is not None
+
     def start(self) -> None:
-        """Note that the device has begun with it."""
-        self._started_ns = self._clock.now_ns()
+        """Note that a device has begun with it."""
+        if self._started_ns is None:
+            self._started_ns = self._clock.now_ns()
 
     def paused(self, duration_ns: int) -> None:
         """Note that the device did something more urgent for `duration_ns` [ns]."""
         self._paused_ns += duration_ns
+
+    def offer(self, answer: ExitAnswer) -> None:
+        """Take note that an exit has finished; the deadline may make its answer the reply."""
+        deepest = self.deepest
+        if deepest is None or answer.index > deepest.index:
+            self.deepest = answer
 
     def take_exit(self, answer: ExitAnswer, reserve_s: float) -> bool:
         """Note an exit's answer; return True when the run must end with it.
@@ -108,24 +120,26 @@ class Job:
         """
         self._answered_s = answer.elapsed_s - self._paused_ns / NS_PER_S
         self._recorder.note(answer.index, self._answered_s)
-        self.deepest = answer
+        self.offer(answer)
         package = self.model.package
         if not self.open:
             return True
         threshold = package.exits[answer.index].threshold
         if answer.index == len(package.exits) - 1:
-            return self.answer(Ending.COMPLETE)
+            return self.answer(answer, Ending.COMPLETE)
         if threshold is not None and answer.confidence is not None and answer.confidence >= threshold:
-            return self.answer(Ending.CONFIDENT)
+            return self.answer(answer, Ending.CONFIDENT)
         left_s = self.time_left_s()
         if left_s is not None and left_s - reserve_s < self.model.latency.step[answer.index + 1].least_s:
-            return self.answer(Ending.DEADLINE, "the next exit would not finish before the deadline")
+            return self.answer(
+                self.deepest or answer, Ending.DEADLINE, "the next exit would not finish before the deadline"
+            )
         return False
 
     def expire(self) -> None:
         """End the job because its deadline has fallen: with the deepest finished exit, if there is one."""
         if self.deepest is not None:
-            self.answer(Ending.DEADLINE, "the deadline fell before a deeper exit finished")
+            self.answer(self.deepest, Ending.DEADLINE, "the deadline fell before a deeper exit finished")
         elif self._started_ns is None:
             self.end(Status.DEADLINE_EXCEEDED, f"the deadline fell while the request waited for {self.model.device}")
         else:
@@ -135,15 +149,12 @@ class Job:
     def fail(self, reason: str) -> None:
         """End the job because a segment failed: with the deepest finished exit, if there is one."""
         if self.deepest is not None:
-            self.answer(Ending.FAILURE, reason)
+            self.answer(self.deepest, Ending.FAILURE, reason)
         else:
             self.end(Status.UNAVAILABLE, reason)
 
-    def answer(self, ending: Ending, message: str = "") -> bool:
-        """End the job with the deepest exit's answer; return True."""
-        answer = self.deepest
-        if answer is None:
-            raise ValueError("no exit has answered yet")
+    def answer(self, answer: ExitAnswer, ending: Ending, message: str = "") -> bool:
+        """End the job with an exit's answer; return True."""
         if self._take_claim():
             self._reply(
                 Reply(

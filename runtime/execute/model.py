@@ -1,4 +1,4 @@
-"""A model that is loaded on a device and warm."""
+"""A model that is loaded on its devices and warm."""
 
 from dataclasses import dataclass
 
@@ -9,36 +9,56 @@ from devices.chain import Chain, ExitAnswer
 from devices.package.graph import Package
 from devices.tensor import Array, TensorSpec
 from runtime.execute.latency import ModelLatency
+from runtime.execute.spread import Spread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedModel:
-    """One version of a model on one device.
+    """One version of a model on its devices.
 
     Args:
         package: What it was loaded from.
-        chain: Its segments on the device.
+        runs: Its segments on one device, or spread over several.
         latency: How long it takes there.
     """
 
     package: Package
-    chain: Chain
+    runs: Chain | Spread
     latency: ModelLatency
 
     @property
+    def chain(self) -> Chain:
+        """Its segments on one device.
+
+        Raises:
+            ValueError: It is spread over several.
+        """
+        if isinstance(self.runs, Spread):
+            raise ValueError(f"model {self.package.name!r} is spread over {self.device}: it is no chain")
+        return self.runs
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices it runs on."""
+        return self.runs.devices if isinstance(self.runs, Spread) else (self.runs.backend.device,)
+
+    @property
     def device(self) -> str:
-        """Name of the device it runs on."""
-        return self.chain.backend.device
+        """The devices' names in one."""
+        return " and ".join(self.devices)
 
     def measure(self, first_exit: int, *, record: bool) -> None:
-        """Run once to the end on zeros, and note the times if asked to.
+        """Run a chain once to the end on zeros, and note the times if asked to.
 
         Raises:
             SegmentError: The model fails on zeros.
         """
         recorder = Recorder(self.latency, first_exit) if record else None
-        inputs = {spec.name: zeros(spec) for spec in self.package.inputs}
-        self.chain.run_checked(inputs, CancelToken(), recorder, first_exit)
+        self.chain.run_checked(self.zeros(), CancelToken(), recorder, first_exit)
+
+    def zeros(self) -> dict[str, Array]:
+        """Return inputs of zeros."""
+        return {spec.name: zeros(spec) for spec in self.package.inputs}
 
 
 class Recorder:
@@ -57,8 +77,8 @@ class Recorder:
     def note(self, index: int, elapsed_s: float) -> None:
         """Note that the exit at place `index` answered `elapsed_s` [s] of the device's time after the start."""
         window = self._latency.first if index == self._first_exit else self._latency.step
-        window[index].add(elapsed_s - self._last_s)
-        self._last_s = elapsed_s
+        window[index].add(max(0.0, elapsed_s - self._last_s))  # on several devices a deeper exit may be ready first
+        self._last_s = max(self._last_s, elapsed_s)
 
 
 def zeros(spec: TensorSpec) -> Array:

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Urgency = tuple[float, int]
+Urgency = tuple[float, ...]  # of one request: deadline, priority; of a part of one also arrival and rank
 
 
 def urgency(deadline_ns: int | None, priority: int) -> Urgency:

@@ -2,6 +2,7 @@
 
 Between two segments it looks at the queue: a request with an earlier deadline is run to its end there and then, and the
 one that was interrupted goes on afterwards with nothing lost. So deadlines are honoured at the grain of one segment.
+A request that runs on several devices stands in their queues with the parts that are ready, and needs no such pause.
 """
 
 import logging
@@ -15,6 +16,7 @@ from devices.chain import ExitAnswer
 from devices.clock import Clock
 from devices.errors import BackendError, InputError, SegmentError
 from devices.tensor import check_finite
+from runtime.execute.flow import Flow
 from runtime.execute.job import Job
 from runtime.execute.queue import EdfQueue
 from runtime.execute.request import Status
@@ -29,11 +31,26 @@ class Device:
 
     Args:
         backend: The opened device.
-        core: Processor core the worker is pinned to; None: wherever the kernel likes.
+        cores: Processor cores the worker is pinned to; None: wherever the kernel likes.
     """
 
     backend: Backend
-    core: int | None = None
+    cores: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What one device does for a request that runs on several.
+
+    Args:
+        job: The request.
+        flow: Its run.
+        place: Place of the unit in the flow.
+    """
+
+    job: Job
+    flow: Flow
+    place: int
 
 
 class DeviceWorker:
@@ -45,17 +62,18 @@ class DeviceWorker:
         reserve_s: Time kept before each deadline for the reply [s].
         refusal: Says why a job can't be met any more, or None if it can.
     Raises:
-        BackendError: The core to pin to is not open to this process.
+        BackendError: A core to pin to is not open to this process.
     """
 
     def __init__(self, device: Device, clock: Clock, reserve_s: float, refusal: Callable[[Job], str | None]) -> None:
         allowed = os.sched_getaffinity(0)
-        if device.core is not None and device.core not in allowed:
-            raise BackendError(f"{device.backend.device}: cannot pin to core {device.core}: open are {sorted(allowed)}")
+        if device.cores is not None and not (device.cores and device.cores <= allowed):
+            asked = sorted(device.cores)
+            raise BackendError(f"{device.backend.device}: cannot pin to cores {asked}: open are {sorted(allowed)}")
         self.backend = device.backend
-        self.queue: EdfQueue[Job] = EdfQueue()
+        self.queue: EdfQueue[Job | Part] = EdfQueue()
         self.gate = threading.Lock()  # held by whoever uses the device; nobody who submits or cancels waits for it
-        self._core = device.core
+        self._cores = device.cores
         self._clock = clock
         self._reserve_s = reserve_s
         self._refusal = refusal
@@ -72,32 +90,45 @@ class DeviceWorker:
             self._thread.join()
 
     def _serve(self) -> None:
-        if self._core is not None:
-            os.sched_setaffinity(0, {self._core})  # 0 is the calling thread, not the process
+        self.pin()
         while (job := self.queue.pop()) is not None:
             with self.gate:
                 self.run(job)
             del job  # its tensors must not live until the next request
 
-    def run(self, job: Job, depth: int = 0) -> None:
-        """Run a job to its end; the caller holds the gate. `depth` counts the jobs that it interrupts."""
-        if not job.open or self._refused(job):
+    def pin(self) -> None:
+        """Pin the calling thread to the device's cores."""
+        if self._cores is not None:
+            os.sched_setaffinity(0, self._cores)  # 0 is the calling thread, not the process
+
+    def run(self, item: Job | Part, depth: int = 0) -> None:
+        """Run a job to its end, or one part of it; the caller holds the gate.
+
+        `depth` counts the jobs that it interrupts.
+        """
+        job = item.job if isinstance(item, Part) else item
+        if not job.open or (not job.started and self._refused(job)):
             return
         job.start()
+        try:
+            if isinstance(item, Part):
+                item.flow.run(item.place)
+            else:
+                self._walk(job, depth)
+        except SegmentError as error:
+            job.fail(str(error))
+        except Exception as error:  # the worker must outlive a broken backend
+            _log.exception("request %r: the backend of %s failed", job.request.id, self.backend.device)
+            job.fail(f"the backend of {self.backend.device} failed: {error}")
 
+    def _walk(self, job: Job, depth: int) -> None:
         def on_exit(answer: ExitAnswer) -> bool:
             return job.take_exit(answer, self._reserve_s)
 
         def between() -> None:
             self._let_pass(job, depth)
 
-        try:
-            job.model.chain.run_checked(job.request.inputs, job.token, on_exit, job.first_exit, between)
-        except SegmentError as error:
-            job.fail(str(error))
-        except Exception as error:  # the worker must outlive a broken backend
-            _log.exception("request %r: the backend of %s failed", job.request.id, self.backend.device)
-            job.fail(f"the backend of {self.backend.device} failed: {error}")
+        job.model.chain.run_checked(job.request.inputs, job.token, on_exit, job.first_exit, between)
 
     def _refused(self, job: Job) -> bool:
         left_s = job.time_left_s()

@@ -49,7 +49,9 @@ class Bench:
         self._came = threading.Condition()
         backend = NullBackend(TIMES, clock=self.clock, fill=fill)
         chosen = ExecutorSettings(**{"reserve_s": 0.0, **settings})
-        self.executor = Executor([Device(backend, core)], chosen, clock=self.clock, timers=self.clock)
+        self.executor = Executor(
+            [Device(backend, None if core is None else frozenset((core,)))], chosen, clock=self.clock, timers=self.clock
+        )
         for package in packages:
             self.executor.load(package)
         self.zero_ns = self.clock.now_ns()
@@ -461,7 +463,7 @@ def test_a_worker_is_pinned_where_asked(package: Package) -> None:
 
 
 def test_a_core_that_is_not_there_is_an_error(package: Package) -> None:
-    with pytest.raises(BackendError, match="null:0: cannot pin to core 4095: open are"):
+    with pytest.raises(BackendError, match="null:0: cannot pin to cores .4095.: open are"):
         Bench(package, core=4095)
 
 
