@@ -2,11 +2,11 @@
 
     t = overhead + sum over operators of exp(regression(features))
 
-The overhead is what a run costs beyond its operators, in the median over the models that were timed.
+The overhead is what a run costs beyond its operators: the least among the models that were timed, since whatever
+disturbs a run can only add to it.
 """
 
 from collections.abc import Callable, Sequence
-from statistics import median
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class SegmentPredictor:
         self._predictor = fit(
             table(sample.operator for sample in samples), np.array([sample.time_s for sample in samples])
         )
-        self.overhead_s = max(0.0, median(m.run_s - sum(s.time_s for s in m.operators) for m in timed))
+        self.overhead_s = max(0.0, min(m.run_s - sum(s.time_s for s in m.operators) for m in timed))
 
     def predict_operators(self, operators: Sequence[Operator]) -> Floats:
         """Return the time of each operator [s]."""
