@@ -122,7 +122,9 @@ def check_images(graph: Graph, images: Tensor, labels: Tensor | None) -> None:
     if labels is not None and len(labels) != len(images):
         raise WidthError(f"{len(labels)} labels for {len(images)} images: must be one each")
     if labels is not None and not (torch.is_tensor(labels) and labels.dtype == torch.int64 and labels.ndim == 1):
-        raise WidthError(f"labels are a {type(labels).__name__} of {labels.dtype}: must be an int64 tensor (n,)")
+        raise WidthError(
+            f"labels are a {type(labels).__name__} of {getattr(labels, 'dtype', 'none')}: must be an int64 tensor"
+        )
     if labels is not None and not (0 <= int(labels.min()) and int(labels.max()) < graph.classes):
         raise WidthError(f"labels lie within {int(labels.min())}..{int(labels.max())}: must be 0..{graph.classes - 1}")
 
