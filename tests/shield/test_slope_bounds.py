@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from shield.barrier import barrier_of, barrier_slope, class_k_gain, slope_bound
-from shield.filter import SLIP_MARGIN_RAD, _branch
-from shield.hold import VALUE_MARGIN, Errors, _positive_for, _Walk
+from shield.filter import _branch
+from shield.hold import Errors, _positive_for, _Walk
 from shield.vehicle import Bounds, Vehicle, load_vehicle
 
 CARS = [load_vehicle("config1"), load_vehicle("config2")]
@@ -16,7 +16,19 @@ BOUNDS = [
     Bounds(position_m=0.4, heading_rad=0.05, steering_rad=0.02, steering_bias_rad=0.01, odometry_drift=0.03),
     Bounds(heading_rad=0.3, steering_bias_rad=0.04),
     Bounds(position_m=1.2, odometry_drift=0.1),
+    Bounds(position_m=20.0, steering_rad=0.01),
 ]
+
+
+# Margins against rounding that are large enough to see which way they count.
+VALUE_MARGIN, SLIP_MARGIN_RAD = 3e-3, 4e-3
+
+
+@pytest.fixture(autouse=True)
+def _large_margins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shield.hold.VALUE_MARGIN", VALUE_MARGIN)
+    monkeypatch.setattr("shield.filter.VALUE_MARGIN", VALUE_MARGIN)
+    monkeypatch.setattr("shield.filter.SLIP_MARGIN_RAD", SLIP_MARGIN_RAD)
 
 
 def spots(count: int) -> list[tuple[float, float, float]]:
@@ -101,7 +113,7 @@ def test_a_padded_step_is_that_of_the_derivation(car: Vehicle, bounds: Bounds) -
                 slope, all_slope = (b1 - b0) / (2.0 * ds), (b1 + g1 - b0 - g0) / (2.0 * ds)
                 both = min(both, root(b + g, all_slope, bend))
             assert walk.step(s) == pytest.approx(min(span, max(both, root(b, slope, base_bend))), rel=1e-4, abs=1e-7)
-    assert checked > 60
+    assert checked > (60 if bounds.position_m < 20.0 else -1)
 
 
 @pytest.mark.parametrize("car", CARS)
