@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from devices import host
 from devices.backend import CancelToken
@@ -30,6 +31,7 @@ DEVICES = (
     "torch:cpu",
     "torch:cuda:0",
 )
+_NO_DEVICE = ("CPUExecutionProvider", "CUDAExecutionProvider", "AzureExecutionProvider")
 TOLERANCE = 0.02
 ENOUGH_LOCKED = 64 * 2**20
 ENOUGH_MEMORY = 512 * 2**20
@@ -63,14 +65,20 @@ class Check:
     needed: bool = False
 
 
-def examine(names: tuple[str, ...] = DEVICES, root: Path = host.ROOT) -> Iterator[Check]:
+def known_devices() -> tuple[str, ...]:
+    """Return the devices worth trying: one of each kind, and every further execution provider of this onnxruntime."""
+    providers = onnxruntime.get_available_providers()
+    return (*DEVICES, *(f"onnxruntime:{name}" for name in providers if name not in _NO_DEVICE))
+
+
+def examine(names: tuple[str, ...] | None = None, root: Path = host.ROOT) -> Iterator[Check]:
     """Look at every device and at the host, one check after the other.
 
     Args:
-        names: Devices to try.
+        names: Devices to try; None: `known_devices`.
         root: Where the host's files are.
     """
-    for name in names:
+    for name in known_devices() if names is None else names:
         yield check_device(name)
     yield from _meters()
     yield from check_host(root)

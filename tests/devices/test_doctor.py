@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
@@ -96,6 +97,12 @@ def test_devices_pass_or_fail_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
     assert wrong.verdict is Verdict.FAIL
     assert "computes wrong numbers" in wrong.reason
     assert wrong.needed
+
+
+def test_every_provider_of_this_onnxruntime_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    assert room.known_devices() == (*room.DEVICES, "onnxruntime:TensorrtExecutionProvider")
 
 
 def test_every_check_has_a_verdict_here() -> None:
