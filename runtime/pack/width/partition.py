@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from runtime.pack.width.errors import WidthError
 from runtime.pack.width.graph import IMAGE, Feature, Graph, Layer
 from runtime.pack.width.network import Cell, Tokens, WidthNetwork, run_step
 from runtime.pack.width.plan import WidthPlan, part_columns, stage_ends
@@ -31,7 +32,7 @@ class PartitionedNetwork(nn.Module):  # type: ignore[misc]
         plan: P and I.
         order: The original channel at each place, by space, best first; None keeps the order.
     Raises:
-        WidthError: The plan does not fit.
+        WidthError: The plan or the order does not fit.
     """
 
     def __init__(self, network: WidthNetwork, plan: WidthPlan, order: Order | None = None) -> None:
@@ -39,6 +40,7 @@ class PartitionedNetwork(nn.Module):  # type: ignore[misc]
         self.ends = stage_ends(network.graph, plan)
         self.plan = plan
         self.order = order or {s.name: tuple(range(s.channels)) for s in network.graph.spaces.values()}
+        _check_order(network.graph, self.order)
         self.network = copy.deepcopy(network)
         _reorder(self.network, self.order)
         self.exits = nn.ModuleList(copy.deepcopy(self.network.head) for _ in range(plan.stages))
@@ -121,6 +123,19 @@ def _normalise(norm: Any, x: Tensor, places: Tensor) -> Tensor:
     """Return the LayerNorm of some channels, over those alone."""
     bias = None if norm.bias is None else norm.bias[places]
     return functional.layer_norm(x[..., places], (len(places),), norm.weight[places], bias, norm.eps)
+
+
+def _check_order(graph: Graph, order: Order) -> None:
+    if order.keys() != graph.spaces.keys():
+        raise WidthError(f"an order of {sorted(order)}: must be of every space, {sorted(graph.spaces)}")
+    for space in graph.spaces.values():
+        places, unit = order[space.name], space.unit
+        whole = all(places[k] == places[k - k % unit] + k % unit for k in range(len(places)))
+        if sorted(places) != list(range(space.channels)) or not whole or any(c % unit for c in places[::unit]):
+            raise WidthError(
+                f"the order of {space.name!r} must name each of its {space.channels} channels once, "
+                f"in runs of {unit} that stay together"
+            )
 
 
 def _reorder(network: WidthNetwork, order: Order) -> None:

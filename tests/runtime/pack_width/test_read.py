@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
-from runtime.pack.width import WidthError, read_network
+from runtime.pack.width import WidthError, make_plan, partition, read_network
 from tests.runtime.pack_width.nets import IMAGE, images, make
 
 
@@ -124,3 +124,17 @@ def test_without_torch_the_error_says_which_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"pip install 'headway\[torch\]'"):
         importlib.import_module("runtime.pack.width")
+
+
+def test_an_order_that_loses_channels_or_parts_a_head_is_refused() -> None:
+    network = read_network(make("vit"), IMAGE)
+    plan = make_plan(network.graph, (0.5, 0.5))
+    order = {space.name: tuple(range(space.channels)) for space in network.graph.spaces.values()}
+    twice = order | {"conv_proj": (0, *range(23))}
+    parted = order | {"layers.0.query": (1, 0, *range(2, 24))}
+    shifted = order | {"layers.0.query": (*range(3, 24), *range(3))}
+    for wrong in (twice, parted, shifted):
+        with pytest.raises(WidthError, match="must name each of its 24 channels once"):
+            partition(network, plan, wrong)
+    with pytest.raises(WidthError, match="must be of every space"):
+        partition(network, plan, {"conv_proj": order["conv_proj"]})

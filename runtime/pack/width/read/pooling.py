@@ -14,6 +14,20 @@ def pair(value: Any) -> tuple[int, int]:
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
+def max_pool(draft: Draft, name: str, x: str, module: Any) -> str:
+    """Append a MaxPool2d and return its feature.
+
+    Raises:
+        WidthError: It has a ceil mode or a dilation, or is not square.
+    """
+    if module.ceil_mode or pair(module.dilation) != (1, 1):
+        raise WidthError(f"{name}: {module}: must have no ceil mode and no dilation")
+    sizes = [pair(value) for value in (module.kernel_size, module.stride, module.padding)]
+    if any(height != width for height, width in sizes):
+        raise WidthError(f"{name}: {module}: must be square")
+    return draft.step(StepKind.MAX_POOL, name, [x], [height for height, _ in sizes])
+
+
 def adaptive(draft: Draft, name: str, x: str, module: Any) -> str:
     """Append an AdaptiveAvgPool2d and return its feature; one that keeps the size is left out.
 

@@ -8,7 +8,7 @@ from torch import nn
 from runtime.pack.width.errors import WidthError
 from runtime.pack.width.graph import IMAGE, Activation, StepKind
 from runtime.pack.width.network import Draft, WidthNetwork
-from runtime.pack.width.read.pooling import adaptive, pair
+from runtime.pack.width.read.pooling import adaptive, max_pool
 
 
 def read_resnet(model: Any, image: Sequence[int]) -> WidthNetwork:
@@ -21,8 +21,7 @@ def read_resnet(model: Any, image: Sequence[int]) -> WidthNetwork:
     x = draft.layer("conv1", IMAGE, model.conv1, norm=model.bn1, activation=Activation.RELU)
     pool = getattr(model, "maxpool", None)
     if isinstance(pool, nn.MaxPool2d):
-        sizes = [pair(value)[0] for value in (pool.kernel_size, pool.stride, pool.padding)]
-        x = draft.step(StepKind.MAX_POOL, "maxpool", [x], sizes)
+        x = max_pool(draft, "maxpool", x, pool)
     depth = 1
     while hasattr(model, f"layer{depth}"):
         for index, block in enumerate(getattr(model, f"layer{depth}")):

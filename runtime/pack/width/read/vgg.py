@@ -8,7 +8,7 @@ from torch import nn
 from runtime.pack.width.errors import WidthError
 from runtime.pack.width.graph import IMAGE, Activation, StepKind
 from runtime.pack.width.network import Draft, WidthNetwork
-from runtime.pack.width.read.pooling import adaptive, pair
+from runtime.pack.width.read.pooling import adaptive, max_pool
 
 
 def read_vgg(model: Any, image: Sequence[int]) -> WidthNetwork:
@@ -41,12 +41,7 @@ def _chain(draft: Draft, stem: str, modules: list[Any], x: str) -> str:
             index += active
             x = draft.layer(name, x, module, norm=norm, activation=Activation.RELU if active else Activation.NONE)
         elif isinstance(module, nn.MaxPool2d):
-            if module.ceil_mode or pair(module.dilation) != (1, 1):
-                raise WidthError(f"{name}: {module}: must have no ceil mode and no dilation")
-            sizes = [pair(value) for value in (module.kernel_size, module.stride, module.padding)]
-            if any(height != width for height, width in sizes):
-                raise WidthError(f"{name}: {module}: must be square")
-            x = draft.step(StepKind.MAX_POOL, name, [x], [height for height, _ in sizes])
+            x = max_pool(draft, name, x, module)
         elif isinstance(module, nn.ReLU):
             x = draft.step(StepKind.RELU, name, [x])
         elif not isinstance(module, nn.Dropout | nn.Identity):
