@@ -15,7 +15,6 @@ memory     growth of a fresh process that loads and runs the model: resident aft
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -26,9 +25,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from bench_executor import Times, timed
 from machine import machine
 from resnet import whole_model
+from side_by_side import shuffled
 
 import carla_bridge
 from devices.backends.onnxruntime import OnnxRuntimeBackend
@@ -55,20 +54,6 @@ def runner(side: str, model: Path, package: Path) -> Callable[[], object]:
         return lambda: session.run(None, inputs)
     chain = Chain(load_package(model if side == "one" else package), OnnxRuntimeBackend(), merge=side != "apart")
     return lambda: chain.run(inputs)
-
-
-def shuffled(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Time all sides in every round, each time in another order."""
-    order, rng = list(sides), random.Random(0)
-    times = {side: Times([], []) for side in sides}
-    for round_ in range(rounds + 5):
-        rng.shuffle(order)
-        for side in order:
-            clock_s, cpu_s = timed(sides[side])
-            if round_ >= 5:
-                times[side].clock_s.append(clock_s)
-                times[side].cpu_s.append(cpu_s)
-    return times
 
 
 def bench_time(model: Path, package: Path, rounds: int, limit: float) -> dict[str, Any]:

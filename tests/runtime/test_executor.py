@@ -463,7 +463,7 @@ def test_a_worker_is_pinned_where_asked(package: Package) -> None:
 
 
 def test_a_core_that_is_not_there_is_an_error(package: Package) -> None:
-    with pytest.raises(BackendError, match="null:0: cannot pin to cores .4095.: open are"):
+    with pytest.raises(BackendError, match=r"null:0: cannot pin to cores \[4095\]: open are"):
         Bench(package, core=4095)
 
 
