@@ -73,10 +73,10 @@ def check_spec(what: str, spec: TensorSpec) -> None:
 
 
 def _check_weights(what: str, model: Any, file_bytes: int) -> None:
-    for tensor in _weights(model):
+    for tensor in weights_of(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise PackageError(
-                f"{what}: weight {tensor.name!r} lies outside the file (external data): save it with the weights inside"
+                f"{what}: weight {tensor.name!r} lies outside the file (external data): headway pack takes it in"
             )
         elements = 1
         for size in tensor.dims:
@@ -89,7 +89,8 @@ def _check_weights(what: str, model: Any, file_bytes: int) -> None:
             )
 
 
-def _weights(model: Any) -> Iterator[Any]:
+def weights_of(model: Any) -> Iterator[Any]:
+    """Yield every onnx.TensorProto of a model: weights, constants, those of branches and functions too."""
     yield from _graph_weights(model.graph)
     for function in model.functions:
         yield from _node_weights(function.node)

@@ -14,6 +14,7 @@ from runtime.pack.cut_choice import AUTO_CUTS, choose_cuts, choose_exit_cuts
 from runtime.pack.cut_extract import extract_parts
 from runtime.pack.cut_graph import Graph, read_graph
 from runtime.pack.cut_points import Cut, cut_at
+from runtime.pack.cut_weights import with_weights
 from runtime.pack.errors import PackError
 
 Where = int | Literal["auto"] | str
@@ -49,14 +50,16 @@ class CutModel:
 def read_model(path: Path) -> tuple[bytes, Graph]:
     """Return an ONNX file's bytes and its graph.
 
+    Weights that an exporter put into files beside it are taken in.
+
     Raises:
-        PackError: It can't be read, or not as a graph.
-        PackageError: It is no ONNX file, or its weights lie outside it.
+        PackError: It can't be read, not as a graph, or its weights lie elsewhere than beside it.
+        PackageError: It is no ONNX file.
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise PackError(f"{path} has {path.stat().st_size} bytes: must be at most {MAX_FILE_BYTES}")
-        data = path.read_bytes()
+        data = with_weights(path, path.read_bytes())
     except OSError as error:
         raise PackError(f"cannot read {path}: {error.strerror}") from error
     return data, read_graph(str(path), data)

@@ -1,6 +1,7 @@
 """Packages cut from models compute what the models compute, wherever they are cut; a wrong one is not written."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -136,6 +137,42 @@ def external(path: Path) -> Path:
     return path
 
 
+def external_missing(path: Path) -> Path:
+    external(path).with_name("weights.bin").unlink()
+    return path
+
+
+def external_cut_short(path: Path) -> Path:
+    weights = external(path).with_name("weights.bin")
+    weights.write_bytes(weights.read_bytes()[:100])
+    return path
+
+
+def external_elsewhere(path: Path, where: str) -> Path:
+    proto = onnx.load(external(path), load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = where
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def external_linked(path: Path) -> Path:
+    weights = external(path).with_name("weights.bin")
+    weights.unlink()
+    weights.symlink_to("/etc/passwd")
+    return path
+
+
+def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
+    packages = [
+        cut_model(build(tmp_path / "net.onnx"), tmp_path / "p", "b1", CARD).package for build in (residual, external)
+    ]
+    assert [segment.sha256 for segment in packages[0].segments] == [segment.sha256 for segment in packages[1].segments]
+    assert sorted(file.name for file in (tmp_path / "p").iterdir()) == ["package.toml", "part1.onnx", "part2.onnx"]
+
+
 def idle_input(path: Path) -> Path:
     net = Net()
     net.head(net.block("image", "b0"), "y")
@@ -171,7 +208,11 @@ def garbage(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("build", "where", "message"),
     [
-        (external, "auto", "outside the file"),
+        (external_missing, "auto", "its weights should lie in .*weights.bin, which is missing"),
+        (external_cut_short, 0, "its weights can't be read"),
+        (partial(external_elsewhere, where="/etc/passwd"), 0, "must be a relative path inside"),
+        (partial(external_elsewhere, where="../weights.bin"), 0, "must be a relative path inside"),
+        (external_linked, 0, "is a link to /etc/passwd"),
         (idle_input, "auto", "no output depends on input 'idle': remove it"),
         (unsorted_nodes, "auto", "before anything makes it"),
         (passed_through, "b0", "output 'image' is an input or a constant"),
