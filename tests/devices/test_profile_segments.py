@@ -65,9 +65,9 @@ def test_figures_are_in_si_units(tmp_path: Path) -> None:
     assert entry.output.value == 2000.0
     assert entry.beside_load is None
     assert profile.units_of("net") == ("cpu:0", "gpu")
-    assert [(t.origin, t.target, t.latency.value) for t in profile.transitions] == [
-        ("gpu", "cpu:0", pytest.approx(7e-5))
-    ]
+    (crossing,) = profile.transitions
+    assert (crossing.after, crossing.origin, crossing.target) == ("a", "gpu", "cpu:0")
+    assert crossing.latency.value == pytest.approx(7e-5)
     assert profile.clocks[0].frequencies_hz == (100e6, 200.5e6)
     assert profile.units[0].description == "a core"
 
