@@ -54,12 +54,12 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     torch.manual_seed(0)
     model = read_network(Vgg([12, "M", 24, "M", 32], 10, channels=1).train(), (1, 8, 8))
     parts = partition(model, make_plan(model.graph, (1.0,)))
-    fine_tune(parts, model, images[:FIT], labels[:FIT], Tuning(epochs=9, rate=1e-2, distillation=0.0))
+    fine_tune(parts, model, images[:FIT], labels[:FIT], Tuning(7, 100, 1.5e-2, distillation=0.0))
     whole = parts.network
     whole.head = parts.exits[0]
     ordered = rank_channels(whole, images=images[:FIT], labels=labels[:FIT])
     parts = partition(whole, make_plan(whole.graph, (0.5, 0.25, 0.25)), ordered)
-    fine_tune(parts, whole, images[:FIT], labels[:FIT], Tuning(epochs=6, rate=5e-3))
+    fine_tune(parts, whole, images[:FIT], labels[:FIT], Tuning(5, 100, 1e-2))
     package = write_width_package(tmp_path_factory.mktemp("digits") / "1", parts, name="digits")
     return Digits(images, labels, whole, parts, package)
 
