@@ -26,6 +26,7 @@ def plan(
     search: Annotated[bool, typer.Option("--search", help="Search alone, without proofs")] = False,
     time_limit_s: Annotated[float, typer.Option(help="For the exact solver altogether")] = 60.0,
     points: Annotated[int, typer.Option(help="Plans to prove along the energy")] = 5,
+    steps: Annotated[int, typer.Option(help="Placements that the heuristic tries for each of them")] = 6000,
     most: Annotated[int, typer.Option(help="Plans to hand out")] = 16,
     out: Annotated[Path | None, typer.Option(help="Folder for the plans, a file each, and their pictures")] = None,
     gantt: Annotated[bool, typer.Option("--gantt", help="With --out: draw each plan")] = False,
@@ -36,7 +37,12 @@ def plan(
 
     Each plan says whether it is proven best, and its gap to a latency that no plan of its energy can be under.
     """
-    for flag, value, least in (("--batch", batch, 1), ("--points", points, 1), ("--most", most, 1)):
+    for flag, value, least in (
+        ("--batch", batch, 1),
+        ("--points", points, 1),
+        ("--most", most, 1),
+        ("--steps", steps, 1),
+    ):
         if value < least:
             raise typer.BadParameter(f"{value}: must be at least {least}", param_hint=flag)
     for flag, number in (("--deadline-ms", deadline_ms), ("--time-limit-s", time_limit_s)):
@@ -55,7 +61,7 @@ def plan(
     if keep_problem is not None:
         write_problem(given, keep_problem)
     method: Method = "exact" if exact else "search" if search else "auto"
-    report = plan_problem(given, Options(method, time_limit_s, points, most))
+    report = plan_problem(given, Options(method, time_limit_s, points, most, steps, generations=max(1, steps // 200)))
     files = [] if out is None else _write(report, out, gantt)
     if as_json:
         typer.echo(json.dumps({**report.table(), "files": [str(path) for path in files]}))

@@ -15,7 +15,6 @@ Reference: Perron, Didier, Gay: The CP-SAT-LP solver, CP 2023.
 import math
 import time
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -33,6 +32,7 @@ MAX_TICKS = 40_000_000
 MAX_TICKS_CONTENDED = 20_000  # overlaps are proven tick by tick: finer ones cost time and prove no more
 ENERGY_TICKS = 10**7
 LOSS_UNIT = 10**6
+PICO = 1e12
 PROVEN, PROVEN_CONTENDED = 1e-5, 2e-3  # relative; what rounding may leave between a proven optimum and its bound
 
 
@@ -147,12 +147,11 @@ def _tick_s(instance: Instance, horizon_s: float) -> float:
     times = {time for unit in instance.units for device in unit.choices for time in unit.times_s[device]}
     times |= {time for flow in instance.flows for row in flow.times_s for time in row if not math.isinf(time)}
     times |= {task.release_s for task in instance.tasks}
-    whole = [Fraction(time).limit_denominator(10**12) for time in times if time > 0.0]
-    if whole:
-        common = math.lcm(*(time.denominator for time in whole))
-        divisor = Fraction(math.gcd(*(int(time * common) for time in whole)), common)
-        if horizon_s / divisor <= most:
-            return float(divisor)
+    whole = [round(time * PICO) for time in times if time > 0.0]
+    if whole and all(abs(time * PICO - round(time * PICO)) < 1e-3 for time in times):
+        divisor_s = math.gcd(*whole) / PICO
+        if divisor_s > 0.0 and horizon_s / divisor_s <= most:
+            return divisor_s
     return horizon_s / most if horizon_s > 0.0 else 1.0
 
 

@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from runtime.plan.check import check_schedule
+from runtime.plan.errors import PlanError
 from runtime.plan.goal import violation
 from runtime.plan.instance import Instance, Quantile, make_instance
 from runtime.plan.schedule import (
@@ -98,6 +101,23 @@ class Plan:
     def write(self, path: Path) -> None:
         """Write the plan as a JSON file."""
         path.write_text(json.dumps(self.table(), indent=1) + "\n", encoding="utf-8")
+
+
+def read_plan(path: Path) -> Plan:
+    """Return the plan in a JSON file.
+
+    Raises:
+        PlanError: The file can't be read, or isn't a plan of this format.
+    """
+    try:
+        table = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if table.pop("format", None) != PLAN_FORMAT:
+            raise PlanError(f"plan {path}: this version reads format {PLAN_FORMAT}")
+        return msgspec.convert(table, Plan)
+    except OSError as error:
+        raise PlanError(f"plan {path} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise PlanError(f"plan {path}: {error}") from error
 
 
 def make_plan(instance: Instance, schedule: Schedule, method: str, bound_s: float, proven: bool) -> Plan:

@@ -50,9 +50,9 @@ class Options:
     time_limit_s: float = 60.0
     points: int = 5
     most_plans: int = 16
-    steps: int = 10_000
+    steps: int = 6000
     population: int = 60
-    generations: int = 40
+    generations: int = 30
     seed: int = 0
     workers: int = 2
 
@@ -113,7 +113,7 @@ def plan_problem(
     for left, instance in zip(range(len(instances), 0, -1), reversed(instances), strict=True):
         _explore(found, instance, chosen, use_exact, (deadline - clock()) / left, clock)
     starts = [(instance, schedule) for instance, schedule, _ in found.rows]
-    if len({item.name for item in problem.devices}) > 1:
+    if _has_energy(instances[-1]) or any(model.exits for model in problem.models):
         population = max(chosen.population, 2)
         for instance, schedule in nsga2(
             problem,
@@ -168,12 +168,19 @@ def _explore(
     deadline = clock() + max(limit_s, 0.0)
     fast = search(instance, Goal(), steps=options.steps, seed=options.seed)
     found.add(instance, fast, "search")
-    thrifty = search(instance, Goal("energy"), steps=options.steps, seed=options.seed, starts=[fast])
-    found.add(instance, thrifty, "search")
+    thrifty = fast
+    if _has_energy(instance):
+        thrifty = search(instance, Goal("energy"), steps=options.steps, seed=options.seed, starts=[fast])
+        found.add(instance, thrifty, "search")
     if not use_exact or fast is None or thrifty is None:
         return
 
     Explorer(found, instance, fast, thrifty, max(options.points, 1), options.workers, deadline, clock).run()
+
+
+def _has_energy(instance: Instance) -> bool:
+    """Whether any energy is told: without it, and without exits, latency is all there is to weigh."""
+    return any(cost.energy_j > 0.0 for unit in instance.units for row in unit.cells if row for cost in row)
 
 
 def _baselines(instance: Instance) -> dict[str, Plan]:

@@ -1,0 +1,102 @@
+"""The choice at run time: cheapest that fits, switched when things change, with the reason."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from runtime.plan.build import place
+from runtime.plan.chooser import Conditions, PlanChooser
+from runtime.plan.errors import PlanError
+from runtime.plan.instance import make_instance
+from runtime.plan.plan import Plan, make_plan
+from runtime.plan.problem import Cost, Device, Edge, Link, Model, Problem, Segment
+from runtime.plan.schedule import Schedule
+
+
+def board() -> Problem:
+    """A fast hungry device, a slow thrifty one, an edge server behind a link."""
+    costs = {"gpu": Cost(2e-3, 3e-3, 0.02), "cpu": Cost(8e-3, 9e-3, 0.01), "edge": Cost(1e-3, 1e-3, 0.0)}
+    here = {"gpu": None, "cpu": Cost(0.0), "edge": None}
+    segments = (Segment("in", here), Segment("x", costs))
+    links = (
+        Link("gpu", "cpu"),
+        Link("cpu", "edge", rate_bps=8e6, j_per_byte=1e-6, channel="wifi"),
+        Link("gpu", "edge", rate_bps=8e6, channel="wifi"),
+    )
+    model = Model("m", segments, (Edge("in", ("x",), 3000),))
+    return Problem("board", tuple(Device(name) for name in ("gpu", "cpu", "edge")), (model,), links)
+
+
+def plans(problem: Problem) -> list[Plan]:
+    instance = make_instance(problem, quantile="p99")
+    made = []
+    for device in range(3):
+        schedule: Schedule | None = place(instance, [1, device], [0, 0, 0], [2.0, 1.0])
+        assert schedule is not None
+        made.append(make_plan(instance, schedule, "given", 0.0, False))
+    return made
+
+
+@pytest.fixture
+def chooser() -> PlanChooser:
+    """gpu 3 ms 20 mJ; cpu 9 ms 10 mJ; edge 4 ms 3 mJ."""
+    return PlanChooser(board(), plans(board()), settle_s=1.0)
+
+
+def test_the_cheapest_that_fits(chooser: PlanChooser) -> None:
+    choice = chooser.choose(0.0, Conditions(deadline_s=10e-3))
+    assert (choice.index, choice.fits, choice.switched) == (2, True, True)
+    assert choice.p99_s == pytest.approx(4e-3)
+    assert "plan 3, 3 mJ, p99 4 ms" in choice.reason
+    again = chooser.choose(0.1, Conditions(deadline_s=10e-3))
+    assert (again.index, again.switched) == (2, False)
+
+
+def test_a_slower_link_switches_at_once_and_back_only_when_it_has_held(chooser: PlanChooser) -> None:
+    chooser.choose(0.0, Conditions(deadline_s=10e-3))
+    slow = chooser.choose(1.0, Conditions(deadline_s=10e-3, rates_bps={"wifi": 1e6}))
+    assert (slow.index, slow.switched) == (1, True)
+    assert "channel wifi is at 1 Mbit/s (was as planned)" in slow.reason
+    assert "plan 3 has p99 25 ms" in slow.reason
+    for now_s, index in ((2.0, 1), (2.9, 1), (3.0, 2)):
+        assert chooser.choose(now_s, Conditions(deadline_s=10e-3)).index == index
+
+
+def test_a_plan_that_only_just_fits_is_not_switched_to(chooser: PlanChooser) -> None:
+    tight = Conditions(deadline_s=9.2e-3, rates_bps={"wifi": 2.9e6})  # edge takes 9.28 ms
+    assert chooser.choose(0.0, tight).index == 1
+    nearly = Conditions(deadline_s=9.2e-3, rates_bps={"wifi": 3.1e6})  # 8.74 ms: fits without margin
+    assert [chooser.choose(time_s, nearly).index for time_s in (1.0, 5.0)] == [1, 1]
+
+
+def test_heat_and_load(chooser: PlanChooser) -> None:
+    off = frozenset({"edge"})
+    assert chooser.choose(0.0, Conditions(deadline_s=10e-3, lost=off)).index == 1
+    hot = chooser.choose(1.0, Conditions(deadline_s=10e-3, lost=off, slowdown={"cpu": 1.5}))
+    assert hot.index == 0
+    assert "cpu takes 1.5 times as long (was 1)" in hot.reason
+
+
+def test_a_lost_device(chooser: PlanChooser) -> None:
+    chooser.choose(0.0, Conditions(deadline_s=10e-3))
+    lost = chooser.choose(0.5, Conditions(deadline_s=10e-3, lost=frozenset({"edge"})))
+    assert (lost.index, lost.switched) == (1, True)
+    assert "edge is lost: plan 3 can't run" in lost.reason
+    none = chooser.choose(0.6, Conditions(lost=frozenset({"cpu"})))
+    assert (none.index, none.p99_s, none.fits) == (None, math.inf, False)
+    assert "every plan needs a lost device" in none.reason
+
+
+def test_a_deadline_that_none_keeps_gets_the_fastest_and_is_told(chooser: PlanChooser) -> None:
+    choice = chooser.choose(0.0, Conditions(deadline_s=1e-3))
+    assert (choice.index, choice.fits) == (0, False)
+    assert "no plan keeps the deadline of 1 ms, the fastest is plan 1" in choice.reason
+
+
+def test_a_plan_of_another_problem(chooser: PlanChooser) -> None:
+    other = replace(plans(board())[0], placement={"m": {"in": "cpu", "x": "tpu"}})
+    with pytest.raises(PlanError, match="not of problem 'board'"):
+        PlanChooser(board(), [other])
+    with pytest.raises(PlanError, match="no plan"):
+        PlanChooser(board(), [])

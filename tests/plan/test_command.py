@@ -1,0 +1,149 @@
+"""`headway plan`: packages with profiles, and problem files."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import carla_bridge
+from devices.package import load_package
+from devices.profile import Latency, Origin, Profile, SegmentFigures, Source, write_profile
+from devices.profile.figures import Figure
+from runtime.plan.file import read_problem, write_problem
+from runtime.plan.plan import read_plan
+from runtime.plan.settings.random_graphs import layered
+from tests.runtime.pack.commands import Commands
+
+pytest.importorskip("ortools", reason="exact plans need OR-tools")
+pytest.importorskip("pymoo", reason="the Pareto search needs pymoo")
+DRIVING = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
+SOURCE = Source("declared for a test", Origin.DECLARED, "none")
+QUICK = ("--time-limit-s", "3", "--points", "1", "--steps", "200")
+
+
+@pytest.fixture
+def headway(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
+    """Runs `headway ...`."""
+    return Commands(monkeypatch, capsys)
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a profile of the driving package on two units."""
+
+    def write(name: str = "board", speeds: dict[str, float] | None = None, drop: str = "", sha256: str = "") -> Path:
+        package = load_package(DRIVING)
+        rows = []
+        for unit, speed in (speeds or {"cpu:0": 1.0, "cpu:1": 0.5}).items():
+            for index, part in enumerate(package.segments):
+                if part.id == drop and unit == "cpu:1":
+                    continue
+                time_s = (1 + index) * 1e-3 / speed
+                latency = Latency(time_s, SOURCE, p99_s=2 * time_s)
+                energy = Figure(1e-3 * speed * (1 + index), "", SOURCE)
+                rows.append(
+                    SegmentFigures(package.name, part.id, unit, 1, latency, energy=energy, sha256=sha256 or part.sha256)
+                )
+        path = tmp_path / f"{name}.toml"
+        write_profile(path, Profile(name, "a board", segments=tuple(rows)))
+        if speeds is None:
+            way = f'model = "{package.name}"\nafter = "{package.segments[0].id}"\nfrom = "cpu:0"\nto = "cpu:1"\n'
+            latency_line = 'latency = { value = 0.07, unit = "ms", source = "s1" }\n'
+            path.write_text(f"{path.read_text()}\n[[transitions]]\n{way}{latency_line}")
+        return path
+
+    return write
+
+
+def test_a_package_on_a_measured_board(headway: Commands, profile: Callable[..., Path], tmp_path: Path) -> None:
+    report = headway.json("plan", DRIVING, "--profiles", profile(), "--keep-problem", tmp_path / "p.json", *QUICK)
+    plan = report["plans"][0]
+    package = load_package(DRIVING)
+    assert set(plan["placement"][package.name]) == {segment.id for segment in package.segments}
+    assert {"latency_ms", "energy_mj", "accuracy", "optimal", "gap_pct", "lower_bound_ms"} <= set(plan)
+    assert plan["optimal"]
+    assert plan["latency_ms"] <= report["baselines"]["heft"]["latency_ms"] * (1 + 1e-9)
+    again = headway.json("plan", "--problem", tmp_path / "p.json", *QUICK)
+    assert again["plans"][0]["latency_ms"] == pytest.approx(plan["latency_ms"])
+    kept = read_problem(tmp_path / "p.json")
+    assert any(move.time_s == pytest.approx(7e-5) for edge in kept.models[0].edges for move in edge.transfers)
+
+
+def test_two_boards_need_a_link(headway: Commands, profile: Callable[..., Path], tmp_path: Path) -> None:
+    one, other = profile(), profile("edge", {"gpu": 10.0})
+    link = tmp_path / "link.toml"
+    link.write_text(
+        'format = 1\norigin = "cpu:0"\n[[links]]\nfrom = "cpu:0"\nto = "gpu"\nlatency_s = 0.001\nrate_bps = 1e9\n'
+        'channel = "air"\n'
+    )
+    report = headway.json("plan", DRIVING, "--profiles", f"{one},{other}", "--link", link, *QUICK)
+    placed = report["plans"][0]["placement"]["driving"]
+    assert placed["(input)"] == placed["(answer)"] == "cpu:0"
+    assert "gpu" in placed.values()
+    alone = headway.json("plan", DRIVING, "--profiles", f"{one},{other}", *QUICK)
+    assert {"cpu:0", "cpu:1"}.isdisjoint(alone["plans"][0]["placement"]["driving"].values())
+
+
+def test_the_files_and_pictures_of_a_problem(headway: Commands, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    out = tmp_path / "plans"
+    given = tmp_path / "p.json"
+    write_problem(layered(6, 2, 1), given)
+    assert headway("plan", "--problem", given, "--search", "--steps", "200", "--out", out, "--gantt") == 0, (
+        headway.error
+    )
+    plan = read_plan(out / "plan1.json")
+    assert (out / "plan1.png").read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"single .* baseline +unit1 6", headway.out)
+    assert re.search(r"plan 1 .* within \d+\.\d\d %", headway.out)
+    assert f"{plan.latency_ms:.4g}" in headway.out
+
+
+def test_an_infeasible_deadline_says_the_least_possible(headway: Commands, profile: Callable[..., Path]) -> None:
+    assert headway("plan", DRIVING, "--profiles", profile(), "--deadline-ms", "0.1", *QUICK) == 1
+    assert re.search(r"no plan keeps the deadline \(driving 0.1 ms\): the least p99 .* is [\d.]+ ms", headway.error)
+
+
+def test_profiles_that_lack_or_contradict(headway: Commands, profile: Callable[..., Path], tmp_path: Path) -> None:
+    first = load_package(DRIVING).segments[0].id
+    for path, why in (
+        (profile("lacks", drop=first), f"'lacks' has no segment '{first}'"),
+        (profile("other", sha256="0" * 64), "measured from a file with"),
+        ("drive_px2", "no segment of ['driving']: measure them with `headway profile`"),
+    ):
+        assert headway("plan", DRIVING, "--profiles", path) == 78
+        assert why in headway.error
+    text = profile("units").read_text()
+    broken = tmp_path / "broken.toml"
+    broken.write_text(re.sub(r'unit = "(ms|us|s)"', 'unit = "furlong"', text))
+    assert headway("plan", DRIVING, "--profiles", broken) == 78
+    assert "furlong" in headway.error
+
+
+WRONG: list[tuple[tuple[Any, ...], str]] = [
+    ((), "say which packages"),
+    ((DRIVING,), "say what the segments cost"),
+    ((DRIVING, "--problem", "p.json"), "say which packages"),
+    (("--problem", "p.json", "--profiles", "a"), "stands in the problem file already"),
+    (("--problem", "p.json", "--exact", "--search"), "not both"),
+    (("--problem", "p.json", "--deadline-ms", "-1"), "must be above 0"),
+    (("--problem", "p.json", "--points", "0"), "must be at least 1"),
+    (("--problem", "p.json", "--gantt"), "draws into the folder of --out"),
+    ((DRIVING, "--profiles", "a,,b"), "names nothing between its commas"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "why"), WRONG)
+def test_wrong_usage(headway: Commands, arguments: tuple[Any, ...], why: str) -> None:
+    assert headway("plan", *arguments) == 2
+    assert why in " ".join(headway.error.replace("│", " ").split())
+
+
+def test_a_link_file_that_is_none(headway: Commands, profile: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "l.toml"
+    for text, why in (("format = 2", "reads format 1"), ("rate = 1", "unknown field `rate`"), ("x", "link file")):
+        path.write_text(text)
+        assert headway("plan", DRIVING, "--profiles", profile(), "--link", path) == 78
+        assert why in headway.error

@@ -1,0 +1,145 @@
+"""The planner as a whole: Pareto sets, exits, levels, periods, deadlines, memories, fall-backs."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime.plan.errors import InfeasibleError, PlanError
+from runtime.plan.file import check_problem
+from runtime.plan.plan import better_or_same, thin
+from runtime.plan.planner import Options, Report, plan_problem
+from runtime.plan.problem import Cost, Device, Edge, Exit, Link, Memory, Model, Problem, Segment
+from runtime.plan.settings.random_graphs import layered
+from tests.plan.problems import problem
+
+pytest.importorskip("ortools", reason="exact plans need OR-tools")
+pytest.importorskip("pymoo", reason="the Pareto search needs pymoo")
+QUICK = Options(time_limit_s=6.0, points=3, steps=150, population=12, generations=4, workers=1)
+
+
+def quick(given: Problem, **options: Any) -> Report:
+    return plan_problem(given, replace(QUICK, **options))
+
+
+def staged(**more: Any) -> Problem:
+    """Return two stages with an exit each on a fast hungry device and a slow thrifty one."""
+    stages = tuple(
+        Segment(
+            name, {"gpu": (Cost(2e-3, energy_j=20e-3), Cost(1e-3, energy_j=30e-3)), "dla": Cost(4e-3, energy_j=5e-3)}
+        )
+        for name in ("s1", "s2")
+    )
+    exits = (Exit("e1", "s1", 0.6, 0.99, 0.80), Exit("e2", "s2", 0.4, 0.95))
+    model = Model("m", stages, (Edge("s1", ("s2",), 1000),), exits, **more)
+    devices = (Device("gpu", ("slow", "fast")), Device("dla"))
+    return Problem("staged", devices, (model,), (Link("gpu", "dla", 0.1e-3),), latency="expected")
+
+
+def test_the_front_has_no_plan_that_another_betters_and_its_ends_are_proven() -> None:
+    report = quick(layered(8, 2, 1))
+    plans = report.plans
+    assert plans[0].optimal
+    assert plans[-1].optimal
+    assert plans[0].latency_ms < plans[-1].latency_ms
+    assert plans[0].energy_mj > plans[-1].energy_mj
+    assert not any(better_or_same(a, b) for a in plans for b in plans if a is not b)
+    assert all(plan.latency_ms >= plan.lower_bound_ms * (1.0 - 1e-9) for plan in plans)
+    assert plans[0].latency_ms <= report.baselines["heft"].latency_ms
+    assert plans[0].latency_ms <= report.baselines["single"].latency_ms
+
+
+def test_exits_weigh_energy_and_latency_and_dropping_the_last_costs_accuracy() -> None:
+    report = quick(staged())
+    fastest = report.plans[0]
+    assert fastest.last_exit == {"m": "e1"}
+    assert fastest.latency_ms == pytest.approx(1.0)
+    assert fastest.accuracy == pytest.approx(0.6 * 0.80 + 0.4 * 0.80)
+    deep = next(plan for plan in report.plans if plan.last_exit == {"m": "e2"})
+    assert deep.accuracy == pytest.approx(0.6 * 0.99 + 0.4 * 0.95)
+    assert deep.latency_expected_ms == pytest.approx(0.6 * 1.0 + 0.4 * 2.0)
+    assert deep.latency_worst_ms == pytest.approx(2.0)
+    assert deep.energy_mj == pytest.approx(30.0 + 0.4 * 30.0)
+    assert deep.energy_every_exit_mj == pytest.approx(60.0)
+    thrifty = min(report.plans, key=lambda plan: plan.energy_mj if plan.last_exit == {"m": "e2"} else 1e9)
+    assert thrifty.energy_mj == pytest.approx(5.0 + 0.4 * 5.0)
+
+
+def test_an_accuracy_floor_keeps_the_deeper_exit() -> None:
+    report = quick(staged(accuracy_floor=0.9))
+    assert {plan.last_exit["m"] for plan in report.plans} == {"e2"}
+    with pytest.raises(InfeasibleError, match=r"reaches accuracy 0.9740 at most: its floor is 0.99"):
+        quick(staged(accuracy_floor=0.99))
+
+
+def test_one_level_holds_for_the_whole_device() -> None:
+    for plan in quick(staged(accuracy_floor=0.9)).plans:
+        placed = {task.segment: task for task in plan.tasks if task.device == "gpu"}
+        times = {round(task.end_ms - task.start_ms, 6) for task in placed.values()}
+        assert len(times) <= 1
+
+
+def test_a_deadline_counts_with_p99_and_one_that_cannot_be_kept_says_the_least_possible() -> None:
+    given = layered(6, 2, 3)
+    free = quick(given).plans[0]
+    bound_ms = free.latency_p99_ms
+    report = quick(given.with_deadline(1.5e-3 * bound_ms))
+    assert all(plan.quantile == "p99" for plan in report.plans)
+    assert all(plan.latency_p99_ms <= 1.5 * bound_ms for plan in report.plans)
+    with pytest.raises(InfeasibleError, match=r"the least p99 latency possible is ([\d.]+) ms") as caught:
+        quick(given.with_deadline(0.5e-3 * bound_ms))
+    least = float(str(caught.value).split("possible is ")[1].split()[0])
+    assert least == pytest.approx(bound_ms, rel=1e-4)
+
+
+def test_what_does_not_fit_one_memory_is_shared_out() -> None:
+    cost = {"a": Cost(1e-3, memory_bytes=600), "b": Cost(5e-3, memory_bytes=600)}
+    model = Model("m", tuple(Segment(name, cost) for name in ("x", "y")))
+    devices = (Device("a"), Device("b"))
+    free = Problem("p", devices, (model,), (Link("a", "b"),))
+    assert quick(free).plans[0].latency_ms == pytest.approx(2.0)
+    small = msgspec.structs.replace(free, memories=(Memory("on a", 1000, ("a",)),))
+    report = quick(small)
+    assert report.plans[0].latency_ms == pytest.approx(5.0)
+    assert report.baselines["single"].latency_ms == pytest.approx(10.0)
+    assert report.baselines["heft"].misses > 0.0
+    none = msgspec.structs.replace(free, memories=(Memory("both", 1000, ("a", "b")),))
+    with pytest.raises(InfeasibleError, match="limits of memory"):
+        quick(none)
+
+
+def test_models_with_periods_repeat_on_one_placement() -> None:
+    fast = Model("fast", (Segment("f", {"a": Cost(1e-3), "b": Cost(1e-3)}),), period_s=4e-3)
+    slow = Model("slow", (Segment("s", {"a": Cost(6e-3), "b": None}),), period_s=8e-3)
+    report = quick(Problem("p", (Device("a"), Device("b")), (fast, slow), (Link("a", "b"),)))
+    best = report.plans[0]
+    assert best.placement == {"fast": {"f": "b"}, "slow": {"s": "a"}}
+    assert [round(task.start_ms, 6) for task in best.tasks if task.model == "fast"] == [0.0, 4.0]
+    over = Model("slow", (Segment("s", {"a": Cost(9e-3), "b": None}),), period_s=8e-3)
+    with pytest.raises(InfeasibleError, match="periods"):
+        quick(Problem("p", (Device("a"), Device("b")), (fast, over), (Link("a", "b"),)))
+
+
+def test_a_graph_over_the_exact_solvers_limit_is_searched_and_says_so() -> None:
+    given = layered(151, 2, 0)
+    report = quick(given, steps=20, population=4, generations=2)
+    assert "151 tasks are over the exact solver's limit" in report.notes[0]
+    assert not any(plan.optimal for plan in report.plans)
+    assert all(0.0 < plan.gap_pct < 100.0 for plan in report.plans)
+
+
+def test_a_lost_device_leaves_the_others_or_an_error_that_tells() -> None:
+    given = problem({"x": (1.0, 2.0), "y": (1.0, None)}, (("x", ("y",)),))
+    left = given.without("b")
+    check_problem(left)
+    assert {device.name for device in left.devices} == {"a"}
+    with pytest.raises(PlanError, match="'y' can run on no device"):
+        check_problem(given.without("a"))
+
+
+def test_thinning_keeps_the_proven_and_the_spread() -> None:
+    plans = list(quick(layered(8, 2, 1)).plans)
+    kept = thin(plans, 3)
+    assert len(kept) == min(3, len(plans))
+    assert plans[0] in kept
