@@ -10,14 +10,14 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.chain import Chain
 from devices.errors import InputError, PackageError
 from devices.package import Exit, SegmentSource, load_package, write_package
 from runtime.pack.cut import Card, cut_model, place_cuts, read_model
-from runtime.pack.cut_check import max_abs_error
+from runtime.pack.cut_check import HALF_TOLERANCE, max_abs_error
 from runtime.pack.cut_extract import extract_parts
 from runtime.pack.cut_graph import read_graph
 from runtime.pack.cut_points import Cut, find_cuts
@@ -117,6 +117,19 @@ def test_parts_that_compute_something_else_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(PackError, match="output 'y' differs by"):
         max_abs_error(whole, package, what="net")
+
+
+def test_half_precision_may_differ_by_its_own_rounding(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Cast", ["image"], "h0", to=TensorProto.FLOAT16)
+    for index in range(3):
+        net.weights[f"w{index}"] = np.float16(1.1)
+        net.add("Mul", [f"h{index}", f"w{index}"], f"m{index}")
+        net.add("Sigmoid", [f"m{index}"], f"h{index + 1}")
+    net.add("Cast", ["h3"], "y", to=TensorProto.FLOAT)
+    path = net.write(tmp_path / "net.onnx", outputs=[("y", IMAGE[1])])
+    assert cut_model(path, tmp_path / "p", "h1,m2", CARD).max_abs_error <= HALF_TOLERANCE
+    assert HALF_TOLERANCE == 4 * np.finfo(np.float16).eps
 
 
 def test_cuts_that_cross_each_other_are_refused(tmp_path: Path) -> None:
