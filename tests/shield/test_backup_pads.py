@@ -8,8 +8,9 @@ import pytest
 
 from shield.arc import Reach
 from shield.backup.family import Family, FamilyOf, Kind
-from shield.backup.question import bodies_of
+from shield.backup.question import Question, _blocked_by_obstacles, _held_limit, bodies_of
 from shield.deadline import Deadline, Method, tolerable_deadline
+from shield.events import Arc
 from shield.manoeuvre import Manoeuvre, braking_slip_rad, grip_slip_rad
 from shield.state import Disc, State
 from shield.vehicle import Bounds, Vehicle
@@ -174,3 +175,37 @@ def test_obstacles_far_away_change_nothing(bounds: Bounds, brakes: float | None)
         one, many = asked(car, state, discs), asked(car, state, discs + far)
         assert many.distance_m == pytest.approx(one.distance_m, abs=1e-5)
         assert many.limited_by == one.limited_by
+
+
+def test_a_ramp_from_beyond_the_slip_angle_steered_lengthens_the_braking_turn() -> None:
+    car = replace(CAR, bounds=Bounds(lateral_accel_mps2=30.0, slip_rate_radps=2.0))
+    slip, beta = braking_slip_rad(car), 0.6
+    assert slip < beta
+    sweeps = {s.manoeuvre: s for s in FamilyOf(car, beta, Reach.of(car, None)).after(1.0).sweeps}
+    wrong, ahead, lag = FamilyOf._ramp_turns(beta, slip, V_MPS / (2.0 * L_M))
+    assert ahead > 0.0
+    arc, length = sweeps[Manoeuvre.BRAKE_LEFT], V_MPS**2 / (2.0 * BRAKE_MPS2)
+    assert (arc.start_rad, arc.lag_rad) == pytest.approx((-wrong, lag))
+    assert arc.end_rad == pytest.approx(length * math.sin(slip) / L_M + ahead)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_the_held_arc_ends_a_switch_before_it_touches(count: int) -> None:
+    car = replace(CAR, bounds=Bounds(tick_s=0.25))
+    bodies = [(20.0 + 30.0 * k, 0.0, 2.0) for k in range(count)]
+    family_of = FamilyOf(car, 0.0, Reach.of(car, None))
+    asked_of = Question(car, 0.0, bodies, family_of, 0.0, 100.0)
+    limit, cause = _held_limit(asked_of, family_of.after(50.0), Arc(0.0, L_M, 90.0), 50.0, 0.0)
+    assert (limit, cause) == pytest.approx((18.0 - 0.25 * V_MPS, 0))
+    assert _held_limit(asked_of, family_of.after(9.0), Arc(0.0, L_M, 90.0), 9.0, 0.0) == (9.0, -1)
+
+
+def test_a_pad_counts_like_radius_beside_moving_obstacles() -> None:
+    family_of = FamilyOf(CAR, 0.1, Reach.of(CAR, None), moving=True)
+    family, arc, found = family_of.after(1.0), Arc(0.1, L_M, 12.0), []
+    for pad, radius in ((0.0, 2.0), (0.7, 1.3)):
+        asked_of = Question(CAR, 0.1, [(14.0, 1.0, radius)], family_of, 0.0, 100.0, [1.5])
+        sweep = replace({s.manoeuvre: s for s in family.sweeps}[Manoeuvre.BRAKE_STRAIGHT], pad_m=pad)
+        found.append(_blocked_by_obstacles(asked_of, family, arc, sweep, 12.0, 0.5))
+    assert found[0]
+    assert [a[:2] for a in found[1]] == [pytest.approx(b[:2]) for b in found[0]]

@@ -85,3 +85,12 @@ def test_a_body_and_its_heading_error_count_and_so_does_every_chunk(
         assert got.deadline_s[i] <= want.deadline_s + 1e-6
         if discs == 1:
             assert got.distance_m[i] == pytest.approx(want.distance_m, abs=1e-4)
+
+
+def test_discs_shared_by_every_state_are_seen_by_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    car, rng = load_vehicle("config1"), np.random.default_rng(1)
+    states = [rng.uniform(low, high, 30) for low, high in ((-5.0, 5.0), (-5.0, 5.0), (-3.0, 3.0), (-0.1, 0.1))]
+    discs = [rng.uniform(low, high, 4) for low, high in ((-25.0, 25.0), (-25.0, 25.0), (0.5, 3.0))]
+    whole = backup_deadlines(car, *states, *discs, 5.0)
+    monkeypatch.setattr(batch, "PAIRS_AT_ONCE", 20)
+    assert backup_deadlines(car, *states, *discs, 5.0).distance_m.tolist() == whole.distance_m.tolist()

@@ -1,6 +1,7 @@
 """The event's slopes: where they are said to have one sign, they have it in every neighbour, way by way."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from shield.verify.event import Event
 
 
 @pytest.mark.parametrize("name", ["config1", "config2"])
-def test_every_way_that_matters_falls_or_rises_in_every_neighbour(name: str) -> None:
+@pytest.mark.parametrize("shorter", [1.0, 0.2])
+def test_every_way_that_matters_falls_or_rises_in_every_neighbour(name: str, shorter: float) -> None:
     vehicle = load_vehicle(name)
+    vehicle = replace(vehicle, l_r_m=shorter * vehicle.l_r_m)
     event, rng, count = Event(vehicle, Method.BACKUP), np.random.default_rng(3), 20_000
     far, around = rng.uniform(3.0, 14.0, count), rng.uniform(-math.pi, math.pi, count)
     x, y = far * np.cos(around), far * np.sin(around)
-    eps, dbeta = rng.uniform(0.0, 1.5, count), rng.uniform(0.0, 0.1, count)
+    eps, dbeta = rng.uniform(0.0, 1.5, count) ** 2, rng.uniform(0.0, 0.3, count)
     beta = rng.uniform(-1.0, 1.0, count) * vehicle.beta_max_rad
     falls, rises = event.slopes(x, y, eps, beta, dbeta)
     seen = 0
@@ -39,4 +42,4 @@ def test_every_way_that_matters_falls_or_rises_in_every_neighbour(name: str) -> 
             some = said & ~clear
             assert ((ways < 0.0) | (sign * rate > 0.0))[some].all()
             seen += int(((ways >= 0.0).any(axis=1) & some).sum())
-    assert seen > 100
+    assert seen > 5
