@@ -125,7 +125,7 @@ def random_network(seed: int) -> tuple[str, onnx.ModelProto]:
     style = ("plain", "shortcut", "depthwise")[seed % 3]
     size, channels = int(rng.choice([64, 96, 128])), int(rng.choice([16, 24, 32]))
     graph = GraphBuilder(seed)
-    read = graph.conv("image", "stem", (3, channels), int(rng.choice([3, 5, 7])), 2)
+    read = graph.conv(_prepared(graph, rng), "stem", (3, channels), int(rng.choice([3, 5, 7])), 2)
     for block in range(int(rng.integers(3, 7))):
         wider, stride = (int(channels * rng.choice([1.5, 2.0])), 2) if rng.random() < 0.6 else (channels, 1)
         name = f"b{block}"
@@ -144,16 +144,41 @@ def random_network(seed: int) -> tuple[str, onnx.ModelProto]:
                 made = f"{name}_o"
             read = made
         channels = wider
-    graph.weights.append(_weight("head_w", rng, channels, 100))
-    graph.nodes.append(helper.make_node("GlobalAveragePool", [read], ["pooled"]))
-    graph.nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"]))
-    graph.nodes.append(helper.make_node("MatMul", ["flat", "head_w"], ["answer"]))
+    _head(graph, rng, read, channels)
     ports = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("image", [1, 3, size, size]), ("answer", [1, 100]))
+        for name, shape in (("image", [1, size, size, 3]), ("answer", ["N", "C"]))
     ]
     made_graph = helper.make_graph(graph.nodes, "net", ports[:1], ports[1:], graph.weights)
-    return f"{style} {seed}", helper.make_model(made_graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return f"{style} {seed}", helper.make_model(made_graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def _prepared(graph: GraphBuilder, rng: np.random.Generator) -> str:
+    """Add what brings an image to the first convolution."""
+    graph.weights += [_weight("mean", rng, 1), _weight("scale", rng, 1)]
+    graph.nodes.append(helper.make_node("Sub", ["image", "mean"], ["centred"]))
+    graph.nodes.append(helper.make_node("Mul", ["centred", "scale"], ["scaled"]))
+    graph.nodes.append(helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]))
+    return "planes"
+
+
+def _head(graph: GraphBuilder, rng: np.random.Generator, read: str, channels: int) -> None:
+    """Add pooling, two matrix products and a few operators on the answer's columns."""
+    hidden, columns = int(rng.choice([32, 96, 256])), int(rng.choice([4, 16, 100]))
+    graph.weights += [_weight("h1", rng, channels, hidden), _weight("h2", rng, hidden, columns)]
+    graph.weights += [_weight("c1", rng, hidden), _weight("c2", rng, columns), _weight("unit", rng, 1)]
+    graph.nodes += [
+        helper.make_node("GlobalAveragePool", [read], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "h1", "c1"], ["hidden_z"]),
+        helper.make_node("Relu", ["hidden_z"], ["hidden"]),
+        helper.make_node("Gemm", ["hidden", "h2", "c2"], ["columns"]),
+        helper.make_node("Split", ["columns"], ["left", "right"], axis=1, num_outputs=2),
+        helper.make_node("Sigmoid", ["left"], ["share"]),
+        helper.make_node("Exp", ["right"], ["grown"]),
+        helper.make_node("Mul", ["grown", "unit"], ["metres"]),
+        helper.make_node("Concat", ["share", "metres"], ["answer"], axis=1),
+    ]
 
 
 def _weight(name: str, rng: np.random.Generator, *shape: int) -> onnx.TensorProto:
