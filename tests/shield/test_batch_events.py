@@ -89,8 +89,9 @@ def test_a_body_and_its_heading_error_count_and_so_does_every_chunk(
 
 def test_discs_shared_by_every_state_are_seen_by_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     car, rng = load_vehicle("config1"), np.random.default_rng(1)
-    states = [rng.uniform(low, high, 30) for low, high in ((-5.0, 5.0), (-5.0, 5.0), (-3.0, 3.0), (-0.1, 0.1))]
-    discs = [rng.uniform(low, high, 4) for low, high in ((-25.0, 25.0), (-25.0, 25.0), (0.5, 3.0))]
-    whole = backup_deadlines(car, *states, *discs, 5.0)
+    x, y, heading, beta = (rng.uniform(-size, size, 30) for size in (5.0, 5.0, 3.0, 0.1))
+    ox, oy, radius = rng.uniform(-25.0, 25.0, 4), rng.uniform(-25.0, 25.0, 4), rng.uniform(0.5, 3.0, 4)
+    whole = backup_deadlines(car, x, y, heading, beta, ox, oy, radius, 5.0)
     monkeypatch.setattr(batch, "PAIRS_AT_ONCE", 20)
-    assert backup_deadlines(car, *states, *discs, 5.0).distance_m.tolist() == whole.distance_m.tolist()
+    parts = backup_deadlines(car, x, y, heading, beta, ox, oy, radius, 5.0)
+    assert parts.distance_m.tolist() == whole.distance_m.tolist()
