@@ -388,6 +388,7 @@ class Client:
             "kind": "infer/1",
             "model": model,
             "deadline_us": None if deadline_s is None else int(deadline_s * 1e6),
+            "sent_ns": time.monotonic_ns(),
             "priority": priority,
             "least_exit": least_exit,
             "tensors": _describe(inputs),

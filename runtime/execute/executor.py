@@ -30,6 +30,7 @@ from runtime.execute.latency import ModelLatency
 from runtime.execute.model import ServedModel
 from runtime.execute.queue import Urgency
 from runtime.execute.request import Reply, Request, Status
+from runtime.execute.reserve import Reserve
 from runtime.execute.spread import Spread
 from runtime.execute.spread_run import JobTaker, measure_spread
 from runtime.execute.worker import MAX_NESTED, Device, DeviceWorker, Part
@@ -43,13 +44,15 @@ class ExecutorSettings:
     """How the executor treats requests.
 
     Args:
-        reserve_s: Time kept before each deadline for the reply to get out [s].
+        reserve_s: Least time kept before each deadline for the reply to get out [s].
+        most_reserve_s: Most time kept when replies were seen to take long [s].
         max_queue: Requests that may wait for one device.
         inline_limit_s: `run_inline` takes models whose p99 to the end is at most this [s].
         warm_up_runs: Measured runs to each exit when a model is loaded.
     """
 
     reserve_s: float = 0.0005
+    most_reserve_s: float = 0.004
     max_queue: int = 256
     inline_limit_s: float = 0.0005
     warm_up_runs: int = 8
@@ -97,12 +100,12 @@ class Executor:
         self.settings = settings or ExecutorSettings()
         self._clock = clock or MonotonicClock()
         self._alarm: AlarmThread | None = None
+        self._reserve = Reserve(self.settings.reserve_s, self.settings.most_reserve_s)
         if timers is None:
-            timers = self._alarm = AlarmThread(self._clock)
+            timers = self._alarm = AlarmThread(self._clock, self._reserve.woke)
         self._timers = timers
         self._workers = {
-            device.backend.device: DeviceWorker(device, self._clock, self.settings.reserve_s, self._refusal)
-            for device in devices
+            device.backend.device: DeviceWorker(device, self._clock, self._reserve, self._refusal) for device in devices
         }
         self._models: dict[str, dict[str, ServedModel]] = {}
         self._jobs: dict[Hashable, Job] = {}
@@ -240,11 +243,10 @@ class Executor:
             self._turn_down(request, on_done, Status.INVALID, f"request id {request.id!r} is in flight already")
             return
         if request.deadline_ns is not None:
-            reserve_ns = round(self.settings.reserve_s * NS_PER_S)
-            job.timer = self._timers.call_at(request.deadline_ns - reserve_ns, job.expire)
+            job.timer = self._timers.call_at(request.deadline_ns - self._reserve.total_ns, job.expire)
         runs = job.model.runs
         if isinstance(runs, Spread):
-            taker = JobTaker(job, self.settings.reserve_s)
+            taker = JobTaker(job, self._reserve)
             arrival = next(self._arrivals)
 
             def post(flow: Flow, place: int, rank: int) -> None:
@@ -259,6 +261,12 @@ class Executor:
         job = item.job if isinstance(item, Part) else item
         queue = self._workers[device].queue
         job.entries.append((queue, queue.push(key, item, cost_s)))
+
+    def delivered(self, request: Request, reply: Reply) -> None:
+        """Be told that a reply has just left the process, so that later ones are made early enough."""
+        if request.deadline_ns is not None and reply.time_left_s is not None:
+            left_s = (request.deadline_ns - self._clock.now_ns()) / NS_PER_S
+            self._reserve.left(reply.time_left_s - left_s)
 
     def cancel(self, request_id: Hashable) -> bool:
         """End a request that waits or runs, its reply being CANCELLED; return whether it was still in flight."""
@@ -341,10 +349,11 @@ class Executor:
             return None
         window = job.model.latency.first[job.first_exit]
         ahead_s = 0.0 if job.entries else max(queue.cost_before(job.key) for queue in queues.values())
-        needed_s = ahead_s + window.p99_s + self.settings.reserve_s
+        reserve_s = self._reserve.total_s
+        needed_s = ahead_s + window.p99_s + reserve_s
         if needed_s <= left_s:
             return None
-        if ahead_s + window.least_s + self.settings.reserve_s <= left_s:
+        if ahead_s + window.least_s + reserve_s <= left_s:
             self._refusals += 1
             job.trial = self._refusals % _TRIAL_EVERY == 0
             if job.trial:
@@ -353,7 +362,7 @@ class Executor:
         return (
             f"{left_s * 1e3:.3f} ms are left, but {needed_s * 1e3:.3f} ms are needed: {window.p99_s * 1e3:.3f} ms to "
             f"exit {exit_id!r} on {job.model.device} (p99 of {window.count} runs), {ahead_s * 1e3:.3f} ms for what is "
-            f"more urgent, {self.settings.reserve_s * 1e3:.3f} ms for the reply"
+            f"more urgent, {reserve_s * 1e3:.3f} ms for the reply"
         )
 
     def finished(self, job: Job, reply: Reply) -> None:

@@ -12,6 +12,7 @@ from devices.errors import SegmentError
 from runtime.execute.flow import Flow
 from runtime.execute.job import Job
 from runtime.execute.model import Recorder, ServedModel
+from runtime.execute.reserve import Reserve
 from runtime.execute.spread import Spread
 from runtime.execute.worker import DeviceWorker
 
@@ -23,12 +24,12 @@ class JobTaker:
 
     Args:
         job: The request.
-        reserve_s: Time kept before the deadline for the reply [s].
+        reserve: Time kept before the deadline for the reply.
     """
 
-    def __init__(self, job: Job, reserve_s: float) -> None:
+    def __init__(self, job: Job, reserve: Reserve) -> None:
         self._job = job
-        self._reserve_s = reserve_s
+        self._reserve = reserve
 
     def offer(self, answer: ExitAnswer) -> None:
         """Take note of an exit that finished, be it out of turn."""
@@ -36,7 +37,7 @@ class JobTaker:
 
     def take(self, answer: ExitAnswer) -> bool:
         """Decide on the next exit in turn; return True when the run must end with it."""
-        return self._job.take_exit(answer, self._reserve_s)
+        return self._job.take_exit(answer, self._reserve.total_s)
 
     def fail(self, reason: str) -> None:
         """End the job: no deeper exit can be had."""

@@ -20,6 +20,7 @@ from runtime.execute.flow import Flow
 from runtime.execute.job import Job
 from runtime.execute.queue import EdfQueue
 from runtime.execute.request import Status
+from runtime.execute.reserve import Reserve
 
 _log = logging.getLogger(__name__)
 MAX_NESTED = 8
@@ -59,13 +60,13 @@ class DeviceWorker:
     Args:
         device: The device.
         clock: The executor's clock.
-        reserve_s: Time kept before each deadline for the reply [s].
+        reserve: Time kept before each deadline for the reply.
         refusal: Says why a job can't be met any more, or None if it can.
     Raises:
         BackendError: A core to pin to is not open to this process.
     """
 
-    def __init__(self, device: Device, clock: Clock, reserve_s: float, refusal: Callable[[Job], str | None]) -> None:
+    def __init__(self, device: Device, clock: Clock, reserve: Reserve, refusal: Callable[[Job], str | None]) -> None:
         allowed = os.sched_getaffinity(0)
         if device.cores is not None and not (device.cores and device.cores <= allowed):
             asked = sorted(device.cores)
@@ -75,7 +76,7 @@ class DeviceWorker:
         self.gate = threading.Lock()  # held by whoever uses the device; nobody who submits or cancels waits for it
         self._cores = device.cores
         self._clock = clock
-        self._reserve_s = reserve_s
+        self._reserve = reserve
         self._refusal = refusal
         self._thread = threading.Thread(target=self._serve, name=f"headway-{self.backend.device}", daemon=True)
 
@@ -123,7 +124,7 @@ class DeviceWorker:
 
     def _walk(self, job: Job, depth: int) -> None:
         def on_exit(answer: ExitAnswer) -> bool:
-            return job.take_exit(answer, self._reserve_s)
+            return job.take_exit(answer, self._reserve.total_s)
 
         def between() -> None:
             self._let_pass(job, depth)
@@ -132,7 +133,7 @@ class DeviceWorker:
 
     def _refused(self, job: Job) -> bool:
         left_s = job.time_left_s()
-        if left_s is not None and left_s <= self._reserve_s:
+        if left_s is not None and left_s <= self._reserve.total_s:
             job.expire()
             return True
         reason = self._refusal(job)

@@ -42,6 +42,7 @@ _log = logging.getLogger("headway.daemon")
 _POLL_MS = 50
 _DEFAULT_PRIORITY = 5
 _DRAIN_S = 2.0
+_OLDEST_NS = 10_000_000_000  # nothing waits longer in a local socket; a larger age is another clock's
 _SWITCH_INTERVAL_S = 5e-4  # threads that hand work to each other wait for the interpreter no longer than this
 
 
@@ -175,7 +176,7 @@ class Daemon:
 
     def _infer(self, peer: bytes, message: messages.Infer, tensors: dict[str, Array]) -> None:
         self._requests += 1
-        deadline_ns = None if message.deadline_us is None else time.monotonic_ns() + message.deadline_us * 1000
+        deadline_ns = None if message.deadline_us is None else _begun_ns(message.sent_ns) + message.deadline_us * 1000
         request = Request(
             id=(peer, message.id),
             model=message.model,
@@ -194,6 +195,7 @@ class Daemon:
         peer, number = cast(tuple[bytes, int], reply.id)
         if reply.status is not Status.OK:
             self._send(peer, messages.Error(id=number, code=reply.status, error=reply.message))
+            self._executor.delivered(request, reply)
             return
         answer = messages.Answer(
             id=number,
@@ -212,6 +214,7 @@ class Daemon:
             time_left_us=None if reply.time_left_s is None else round(reply.time_left_s * 1e6),
         )
         self._send(peer, answer, dict(reply.outputs))
+        self._executor.delivered(request, reply)
         self._drift.take(request, reply)
 
     def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, Array]) -> None:
@@ -265,6 +268,12 @@ class Daemon:
             "guard": guard,
             **self._pilot.status(),
         }
+
+
+def _begun_ns(sent_ns: int | None) -> int:
+    """Return from when a request's deadline counts [ns]; a time no message can have been sent at is not believed."""
+    now_ns = time.monotonic_ns()
+    return sent_ns if sent_ns is not None and now_ns - _OLDEST_NS <= sent_ns <= now_ns else now_ns
 
 
 def _described(package: Package) -> dict[str, Any]:

@@ -28,11 +28,15 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class Infer(_Strict, frozen=True, tag="infer/1"):
-    """Run `model`; `deadline_us` from receipt on, None: as long as it takes; priority 1 is highest, 0 the default."""
+    """Run `model`; `deadline_us` None: as long as it takes; priority 1 is highest, 0 the default.
+
+    The deadline counts from `sent_ns`, CLOCK_MONOTONIC of this host, or where that is None from receipt on.
+    """
 
     id: RequestId
     model: Name
     deadline_us: Annotated[int, Meta(ge=0, le=_LONGEST_US)] | None = None
+    sent_ns: int | None = None
     priority: Annotated[int, Meta(ge=0, le=9)] = 0
     least_exit: Name | None = None
     tensors: Tensors = ()

@@ -1,15 +1,23 @@
 """The queue, the timers and the latency windows under the executor."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.backends.null import NullBackend
+from devices.clock import VirtualClock
 from runtime.execute.alarm import AlarmThread
+from runtime.execute.executor import Executor, ExecutorSettings
 from runtime.execute.latency import WINDOW, LatencyWindow, ModelLatency
 from runtime.execute.queue import EdfQueue, Entry, urgency
+from runtime.execute.request import Reply, Request
+from runtime.execute.reserve import Reserve
+from runtime.execute.worker import Device
+from tests.models import write_exit_package
 
 deadlines = st.one_of(st.none(), st.integers(0, 5))
 priorities = st.integers(-2, 2)
@@ -158,3 +166,41 @@ def test_an_alarm_may_close_its_own_thread() -> None:
 
     alarm.call_at(0, close)
     assert done.wait(10.0)
+
+
+@given(st.lists(st.floats(0.0, 0.01), max_size=40), st.lists(st.floats(0.0, 0.01), max_size=40), st.floats(0.0, 0.001))
+def test_the_reserve_is_a_floor_and_the_p99s_of_what_was_seen(
+    woke: list[float], left: list[float], least_s: float
+) -> None:
+    reserve = Reserve(least_s, 0.005)
+    for late_s in woke:
+        reserve.woke(late_s)
+    for took_s in left:
+        reserve.left(took_s)
+    seen_s = max(woke, default=0.0) + max(left, default=0.0)
+    assert reserve.total_s == pytest.approx(min(0.005, least_s + seen_s))
+    assert reserve.total_ns == round(reserve.total_s * 1e9)
+
+
+def test_a_reply_that_takes_long_to_leave_makes_later_ones_earlier(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    package = write_exit_package(tmp_path / "m")
+    times = {segment.id: 0.001 for segment in package.segments}
+    replies: list[Reply] = []
+    image = {"image": np.zeros((1, 3, 16, 16), np.float32)}
+    device = Device(NullBackend(times, clock=clock))
+    with Executor([device], ExecutorSettings(reserve_s=0.0), clock=clock, timers=clock) as executor:
+        executor.load(package)
+        for number in range(2):
+            done = threading.Event()
+            request = Request(number, package.name, image, clock.now_ns() + 5_500_000)
+
+            def take(reply: Reply, done: threading.Event = done) -> None:
+                replies.append(reply)
+                done.set()
+
+            executor.submit(request, take)
+            assert done.wait(10.0)
+            clock.advance(0.002)
+            executor.delivered(request, replies[-1])
+    assert [reply.exit_id for reply in replies] == ["exit2", "exit1"]
