@@ -45,6 +45,13 @@ def test_activations_and_shortcuts_run_within_the_convolution() -> None:
     assert (pool.kind, pool.macs, pool.written) == ("pool", 0, 2 * CHANNELS * 64)
 
 
+def test_an_activation_of_a_tensor_that_others_read_costs_its_own() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["f"], kernel_shape=[1, 1]), helper.make_node("Relu", ["f"], ["g"])]
+    nodes.append(helper.make_node("Sub", ["f", "g"], ["y"]))
+    made = model(nodes, [("x", (1, 3, 4, 4))], [("y", (1, 3, 4, 4))], {"w": np.ones((3, 3, 1, 1), np.float32)})
+    assert [operator.kind for operator in operators_of(made.SerializeToString())] == ["conv", *["elementwise"] * 2]
+
+
 def test_multiply_accumulates_are_those_of_the_package() -> None:
     package = load_package(DRIVING)
     for segment in package.segments:

@@ -105,6 +105,17 @@ def test_percentiles_rise_and_are_samples(times_s: list[float]) -> None:
     assert (latency.p999_s is not None) == (len(times_s) >= 1000)
 
 
+@pytest.mark.parametrize(
+    ("count", "p99", "p999"), [(99, False, False), (100, True, False), (999, True, False), (1000, True, True)]
+)
+def test_a_percentile_needs_its_samples(count: int, p99: bool, p999: bool) -> None:
+    latency = summarise([1e-3 * place for place in range(1, count + 1)], HERE)
+    assert (latency.p99_s is not None, latency.p999_s is not None) == (p99, p999)
+    assert latency.p50_s == pytest.approx(1e-3 * count / 2, rel=0.03)
+    if latency.p99_s is not None:
+        assert latency.p99_s == pytest.approx(0.99e-3 * count, rel=0.02)
+
+
 def test_nonsense_is_refused(package: Package, tmp_path: Path) -> None:
     for wrong in ({"batches": ()}, {"batches": (0,)}, {"repeats": 1}, {"idle_s": 0.0}, {"declared_w": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
