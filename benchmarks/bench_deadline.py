@@ -251,7 +251,7 @@ def main() -> None:
     package = load_package(options.package)
     name = package.inputs[0].name
     with np.load(options.inputs) as stored:
-        samples = Samples(name, stored[name], stored["labels"] if "labels" in stored else None)
+        samples = Samples(name, stored[name], stored.get("labels"))
     where = machine("onnxruntime", "numpy", "pyzmq")
     print(line("machine", where))
     with tempfile.TemporaryDirectory() as scratch:
