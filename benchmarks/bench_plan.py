@@ -190,7 +190,7 @@ def bench_widths(options: argparse.Namespace) -> dict[str, Any]:
             problem = xavier_widths(graph, whole_macs, groups, exits=given, assumptions=Assumptions(fixed=fixed))
             if not given:
                 problem = without_exits(problem)
-            report = plan_problem(problem, Options(time_limit_s=options.limit_s, points=6))
+            report = plan_problem(problem, Options(time_limit_s=options.limit_s, points=6, most_plans=8))
             print(f"  {name}; {problem.source}")
             rows[f"{name}, fixed {fixed}"] = [_headline(plan, gpu, dla) for plan in report.plans]
             for row in rows[f"{name}, fixed {fixed}"]:
