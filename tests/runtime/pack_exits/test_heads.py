@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.pack.exits.heads import Floats, fit_classifier, fit_regressor
-from runtime.pack.exits.minimise import minimise
+from runtime.pack.exits.minimise import Objective, minimise
 from runtime.pack.exits.scores import softmax
 
 STRENGTH = 1e-2
@@ -106,3 +106,18 @@ def test_a_constant_feature_does_no_harm() -> None:
     head, out_of_fold = fit_classifier(features, targets, np.arange(len(features)) % 3, (STRENGTH,))
     assert np.isfinite(out_of_fold).all()
     np.testing.assert_allclose(head.logits.weight[2], 0.0, atol=1e-9)
+
+
+def test_many_classes_take_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def hasty(objective: Objective, start: Floats, *, max_steps: int) -> Floats:
+        asked.append(max_steps)
+        return minimise(objective, start, max_steps=1)
+
+    monkeypatch.setattr("runtime.pack.exits.heads.minimise", hasty)
+    rng = np.random.default_rng(0)
+    for width, classes in ((5, 3), (99, 1000), (999, 500)):
+        features = rng.normal(size=(80, width))
+        fit_classifier(features, np.full((80, classes), 1.0 / classes), np.arange(80) % 2, (0.01,))
+    assert asked == [300, 300, 300, 250, 250, 125, 50, 50, 40]

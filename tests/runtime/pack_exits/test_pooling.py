@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from devices.tensor import TensorSpec
 from runtime.pack.exits.errors import CutError
 from runtime.pack.exits.graph import GraphBuilder
-from runtime.pack.exits.pooling import cells, check_poolable, feature_count, pool, pool_nodes
+from runtime.pack.exits.pooling import cells, check_poolable, feature_count, is_poolable, pool, pool_nodes
 
 LAYOUTS = [
     ([("a", "float32", ("N", 5))], 1, 5),
@@ -67,3 +67,33 @@ def test_cells_average_and_reach_every_pixel(height: int, width: int, grid: int)
 def test_what_cannot_be_pooled_is_refused(spec: TensorSpec, grid: int, message: str) -> None:
     with pytest.raises(CutError, match=message):
         check_poolable(spec, grid)
+
+
+@pytest.mark.parametrize(
+    ("shape", "batches", "readable"),
+    [
+        (("N", 4), {"N"}, True),
+        (("N", "T", 4), {"N"}, True),
+        (("T", "N", 4), {"N"}, False),
+        ((5, "N", 4), {"N"}, False),
+        (("?", 4), {"N"}, False),  # such as N x T rows
+        (("?", 4), {"?"}, True),
+        (("M", 4), {"N", "M"}, True),
+        ((1, 4), {1}, True),
+        ((16, 4), {1}, False),
+        (("T", 4), set(), True),
+    ],
+)
+def test_a_head_reads_what_has_the_batch_first(
+    shape: tuple[int | str, ...], batches: set[int | str], readable: bool
+) -> None:
+    assert is_poolable(TensorSpec("x", "float32", shape), 1, frozenset(batches)) is readable
+
+
+def test_a_first_axis_that_is_not_the_batch_is_told() -> None:
+    specs = [TensorSpec("a", "float32", ("N", 4)), TensorSpec("b", "float32", ("?", 4))]
+    with pytest.raises(CutError, match="its first axis must be the batch, 1 or N"):
+        check_poolable(TensorSpec("c", "float32", ("T", 4)), 1, frozenset((1, "N")))
+    values = {"a": np.zeros((1, 4), np.float32), "b": np.zeros((16, 4), np.float32)}
+    with pytest.raises(CutError, match=r"no exit can read .*'b': \(16, 4\).* together: the first axis of each"):
+        pool(values, specs, 1)
