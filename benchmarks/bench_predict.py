@@ -5,7 +5,7 @@
 2. Operators timed on this machine: each network's from those of the others.
 3. Segments of the driving package on this machine, from operators of other networks.
 
-    python -m benchmarks.bench_predict [--table FULL.csv] [--networks 12] [--runs 20] [--json OUT]
+    python -m benchmarks.bench_predict [--table FULL.csv] [--networks 24] [--runs 20] [--json OUT]
 """
 
 import argparse
@@ -269,7 +269,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--networks", type=int, default=12)
+    parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
