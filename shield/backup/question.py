@@ -5,7 +5,7 @@ arithmetic can be wrong, so that a deadline is always rounded towards safety.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,10 +13,10 @@ import numpy as np
 from shield.backup.clear import blocked, first_hit
 from shield.backup.cover import Blocked, Clear, best_from, clear_stretches
 from shield.backup.family import Family, FamilyOf, Kind, Sweep
-from shield.backup.many import Array, blocked_many, first_hits
+from shield.backup.many import Array, blocked_by_each, blocked_many, first_hits, plain
 from shield.backup.moving import blocked_moving
 from shield.backup.sensing import beyond_range, beyond_view
-from shield.backup.turn import turn_clear_until
+from shield.backup.turn import Turns
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
@@ -33,6 +33,9 @@ TURNS_AT_MOST = 64
 
 FEW = 4
 """Up to so many obstacles go through plain arithmetic; more go through numpy, an obstacle per column."""
+
+GAPS_AT_ONCE = 8
+"""So many gaps between other manoeuvres are looked at together."""
 
 OVERLAP_M = 1e-3
 """A turn followed by a straight is followed this far into what takes over [m], so that rounding leaves no gap."""
@@ -130,35 +133,35 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
     stop = "" if limit >= end else f"obstacle:{limit_cause}"
     if limit <= start:
         return Cover(start, [], {}, stop)
+    # Nothing beyond what is driven at most matters, nor, where every turn of the arc is like the first, beyond that.
+    closes = arc.period if start == 0.0 and along == 0.0 and not question.speeds else math.inf
+    asked = min(limit, closes + MARGIN_M)
+    if asked < end:
+        length = asked + family.delay_m + along + MARGIN_M
+        arc = Arc(question.beta_rad, family.l_r_m, length)
     clear: list[list[Clear]] = []
     until: dict[Manoeuvre, float] = {}
     names: list[Manoeuvre] = []
-    for sweep in family.sweeps:
-        stretches = _clear_of(question, family, arc, sweep, along, length, elapsed_s)
+    for sweep, blocked_here in _blocked_of_each(question, family, arc, length, elapsed_s):
+        stretches = _clear_of(question, family, arc, sweep, blocked_here, along, length)
         clear.append(stretches)
         names.append(sweep.manoeuvre)
         for first, last, _ in stretches:
             if first <= start <= last:
-                until[sweep.manoeuvre] = min(last, limit)
-                if last >= limit:
+                until[sweep.manoeuvre] = limit if last >= asked else last
+                if last >= asked:
                     return Cover(limit, [(sweep.manoeuvre, start, limit)], until, stop)
-    turns = list(family.turns)
+    turns = _TurnsOf(question, family, arc, along, length) if family.turns else None
     at, cause = start, -1
-    closes = arc.period if start == 0.0 and along == 0.0 and not question.speeds else math.inf
     pieces: list[tuple[Manoeuvre, float, float]] = []
     while at < limit:
         best, reached, why = best_from(clear, at)
-        if best < 0 and turns:
+        if best < 0 and turns is not None:
             # Dearer to evaluate, so asked only where nothing else goes on, and only up to where something else does.
-            enough = min([first for stretches in clear for first, _, _ in stretches if first > at], default=limit)
-            for sweep in turns:
-                names.append(sweep.manoeuvre)
-                clear.append(_turn_from(question, family, arc, sweep, along, at, min(enough, limit), length))
-                best, reached, why = best_from(clear, at)
-                if reached >= enough and len(question.bodies) > 1:
-                    break
-            if len(question.bodies) == 1:
-                turns = []
+            for manoeuvre, stretches in turns.beyond(clear, at, asked):
+                names.append(manoeuvre)
+                clear.append(stretches)
+            best, reached, why = best_from(clear, at)
         if best < 0:
             break
         pieces.append((names[best], at, min(reached, limit)))
@@ -209,11 +212,25 @@ def _grown(question: Question, radius: Array, elapsed_s: float) -> Array:
     return radius + np.array(question.speeds) * elapsed_s if question.speeds else radius
 
 
+def _blocked_of_each(
+    question: Question, family: Family, arc: Arc, length: float, elapsed_s: float
+) -> Iterator[tuple[Sweep, list[Blocked]]]:
+    """Yield every sweep of the family, in order, with where the obstacles block it; the plain ones of many in one go."""
+    together = len(question.bodies) > FEW and not question.speeds
+    done: dict[Manoeuvre, list[Blocked]] = {}
+    for sweep in family.sweeps:
+        if together and not done and plain(sweep):
+            sweeps = [other for other in family.sweeps if plain(other)]
+            answers = blocked_by_each(arc, family.l_r_m, sweeps, *question.columns())
+            done = {other.manoeuvre: answer for other, answer in zip(sweeps, answers, strict=True)}
+        known = done.get(sweep.manoeuvre)
+        yield sweep, _blocked_by_obstacles(question, family, arc, sweep, length, elapsed_s) if known is None else known
+
+
 def _clear_of(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, along: float, length: float, elapsed_s: float
+    question: Question, family: Family, arc: Arc, sweep: Sweep, taken: list[Blocked], along: float, length: float
 ) -> list[Clear]:
-    """Return the shrunk clear stretches of one manoeuvre."""
-    taken = _blocked_by_obstacles(question, family, arc, sweep, length, elapsed_s)
+    """Return the shrunk clear stretches of one manoeuvre that obstacles block where `taken` says."""
     bounds = question.vehicle.bounds
     if bounds.sensing_range_m is not None:
         room = bounds.sensing_range_m - question.vehicle.radius_m - bounds.position_m - sweep.pad_m
@@ -266,20 +283,102 @@ def _blocked_by_obstacles(
     ]
 
 
-def _turn_from(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, along: float, at: float, enough: float, length: float
-) -> list[Clear]:
-    """Return the clear stretches of a turn followed by a straight; with several obstacles from `at` to `enough`."""
-    if len(question.bodies) == 1:
-        return _clear_of(question, family, arc, sweep, along, length, 0.0)
-    before, after = along, family.delay_m + along
-    begin = max(0.0, at - before)
-    x, y, radius = question.columns()
-    bodies = (x, y, radius + sweep.pad_m)
-    end, cause = turn_clear_until(
-        question.beta_rad, family.l_r_m, sweep, bodies, begin, min(enough + after + OVERLAP_M, length), length
-    )
-    return clear_stretches([(0.0, begin, cause), (end, length, cause)], length, before, after)
+class _TurnsOf:
+    """The turns that end in a straight line, asked where no other manoeuvre goes on."""
+
+    def __init__(self, question: Question, family: Family, arc: Arc, along: float, length: float) -> None:
+        self.question, self.family, self.arc, self.length = question, family, arc, length
+        self.before, self.after = along, family.delay_m + along
+        self.searches: list[tuple[Turns, tuple[Sweep, ...]]] | None = None
+        self.failed_at = -1.0
+
+    def beyond(self, clear: list[list[Clear]], at: float, limit: float) -> list[tuple[Manoeuvre, list[Clear]]]:
+        """Return further stretches of turns, among them, where there is one, one from `at` on.
+
+        Args:
+            clear: Stretches of everything asked so far.
+            at: Where nothing known goes on [m].
+            limit: Where the question ends [m].
+        """
+        if len(self.question.bodies) == 1:
+            return self._of_one() if self.searches is None else []
+        if self.searches is None:
+            found = self._ahead(clear, at, limit)
+            if any(first <= at < last for _, stretches in found for first, last, _ in stretches):
+                return found
+        else:
+            found = []
+        if at == self.failed_at:
+            return found
+        enough = min([first for stretches in clear for first, _, _ in stretches if first > at], default=limit)
+        enough = min(enough, limit)
+        return found + self._from(at, enough)
+
+    def _of_one(self) -> list[tuple[Manoeuvre, list[Clear]]]:
+        """One obstacle alone: closed form over the whole arc."""
+        self.searches = []
+        answers = []
+        for sweep in self.family.turns:
+            taken = _blocked_by_obstacles(self.question, self.family, self.arc, sweep, self.length, 0.0)
+            stretches = _clear_of(
+                self.question, self.family, self.arc, sweep, taken, self.before, self.length
+            )
+            answers.append((sweep.manoeuvre, stretches))
+        return answers
+
+    def _ahead(self, clear: list[list[Clear]], at: float, limit: float) -> list[tuple[Manoeuvre, list[Clear]]]:
+        """Return the turns that a single look finds for whole gaps, this one and some that follow."""
+        # Different sides may take turns within a gap only where the switch is at once.
+        groups = [self.family.turns] if self.after == 0.0 else [(sweep,) for sweep in self.family.turns]
+        x, y, radius = self.question.columns()
+        self.searches = [
+            (Turns(self.question.beta_rad, self.family.l_r_m, group, (x, y, radius), self.length), group)
+            for group in groups
+        ]
+        spans = [self._padded(*gap) for gap in _gaps(clear, at, limit)]
+        found: list[tuple[Manoeuvre, list[Clear]]] = []
+        for search, group in self.searches if spans else []:
+            for span, index in zip(spans, search.spans_clear(spans), strict=True):
+                if index >= 0:
+                    found.append((group[index].manoeuvre, self._shrunk(*span, -1)))
+        return found
+
+    def _from(self, at: float, enough: float) -> list[tuple[Manoeuvre, list[Clear]]]:
+        """Return the turns' stretches from `at` on, followed until `enough` or until none goes on."""
+        found: list[tuple[Manoeuvre, list[Clear]]] = []
+        begin, stop = self._padded(at, enough)
+        for search, group in self.searches or []:
+            hops, cause = search.until(begin, stop)
+            start = begin
+            for position, (index, end) in enumerate(hops):
+                if position + 1 < len(hops) and hops[position + 1][0] == index:
+                    continue
+                found.append((group[index].manoeuvre, self._shrunk(start, end, cause)))
+                start = end
+            if start - self.after >= enough:
+                break
+            if self.after == 0.0:
+                self.failed_at = start
+        return found
+
+    def _padded(self, at: float, enough: float) -> tuple[float, float]:
+        return max(0.0, at - self.before), min(enough + self.after + OVERLAP_M, self.length)
+
+    def _shrunk(self, start: float, end: float, cause: int) -> list[Clear]:
+        taken = [(0.0, start, cause), (end, self.length, cause)]
+        return clear_stretches(taken, self.length, self.before, self.after)
+
+
+def _gaps(clear: list[list[Clear]], at: float, limit: float) -> list[tuple[float, float]]:
+    """Return the first few gaps of [at, limit] in which nothing is clear, but for one that reaches the limit."""
+    gaps = []
+    for first, last, _ in sorted(stretch for stretches in clear for stretch in stretches):
+        if first > at:
+            if first >= limit or len(gaps) == GAPS_AT_ONCE:
+                break
+            gaps.append((at, first))
+        at = max(at, last)
+    return gaps
 
 
 def _name_of(question: Question, clear: list[list[Clear]], arc: Arc, at: float, cause: int) -> str:
