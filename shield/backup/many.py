@@ -5,7 +5,7 @@ arc's end, so that sorting a column gives its stretches; one midpoint per stretc
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -98,8 +98,8 @@ def plain(sweep: Sweep) -> bool:
 
 def blocked_by_each(
     arc: Arc, l_r: float, sweeps: Sequence[Sweep], ox: Array, oy: Array, radius: Array
-) -> list[list[Blocked]]:
-    """Return what `blocked_many` does for each of some plain sweeps, in one pass over all their roots.
+) -> Iterator[list[Blocked]]:
+    """Yield what `blocked_many` returns for each of some plain sweeps, after one pass over all their roots.
 
     `radius` does not hold the pads. The line behind which a straight touches nothing is x = 0, as for one obstacle.
     """
@@ -119,7 +119,6 @@ def blocked_by_each(
     s = roots_of(arc, a, half_b, c)
     both = s.reshape(2, -1, ox.shape[0])
     middle = seen_from(arc, np.array(0.5 * arc.length), ox, oy)
-    answers: list[list[Blocked]] = []
     done = 0
     for sweep in sweeps:
         if sweep.kind is Kind.CIRCLE:
@@ -132,8 +131,7 @@ def blocked_by_each(
             done += 1
         else:
             bounds, test, roots = (radius, radius), _straight_ahead, both[:, 2 * len(circles) :]
-        answers.append(_stretches_among(arc, roots.reshape(-1, ox.shape[0]), (ox, oy), middle, bounds, test))
-    return answers
+        yield _stretches_among(arc, roots.reshape(-1, ox.shape[0]), (ox, oy), middle, bounds, test)
 
 
 _LINE_NX, _LINE_NY = np.array([[0.0], [0.0], [1.0]]), np.array([[1.0], [1.0], [0.0]])

@@ -216,15 +216,15 @@ def _blocked_of_each(
     question: Question, family: Family, arc: Arc, length: float, elapsed_s: float
 ) -> Iterator[tuple[Sweep, list[Blocked]]]:
     """Yield every sweep of the family, in order, with where the obstacles block it; the plain ones of many in one go."""
-    together = len(question.bodies) > FEW and not question.speeds
-    done: dict[Manoeuvre, list[Blocked]] = {}
+    plain_ones = [sweep for sweep in family.sweeps if plain(sweep)] if len(question.bodies) > FEW else []
+    answers: Iterator[list[Blocked]] | None = None
     for sweep in family.sweeps:
-        if together and not done and plain(sweep):
-            sweeps = [other for other in family.sweeps if plain(other)]
-            answers = blocked_by_each(arc, family.l_r_m, sweeps, *question.columns())
-            done = {other.manoeuvre: answer for other, answer in zip(sweeps, answers, strict=True)}
-        known = done.get(sweep.manoeuvre)
-        yield sweep, _blocked_by_obstacles(question, family, arc, sweep, length, elapsed_s) if known is None else known
+        if question.speeds or sweep not in plain_ones:
+            yield sweep, _blocked_by_obstacles(question, family, arc, sweep, length, elapsed_s)
+            continue
+        if answers is None:
+            answers = blocked_by_each(arc, family.l_r_m, plain_ones, *question.columns())
+        yield sweep, next(answers)
 
 
 def _clear_of(
@@ -312,7 +312,7 @@ class _TurnsOf:
             return found
         enough = min([first for stretches in clear for first, _, _ in stretches if first > at], default=limit)
         enough = min(enough, limit)
-        return found + self._from(at, enough)
+        return found + self._from(at, enough, limit)
 
     def _of_one(self) -> list[tuple[Manoeuvre, list[Clear]]]:
         """One obstacle alone: closed form over the whole arc."""
@@ -343,10 +343,12 @@ class _TurnsOf:
                     found.append((group[index].manoeuvre, self._shrunk(*span, -1)))
         return found
 
-    def _from(self, at: float, enough: float) -> list[tuple[Manoeuvre, list[Clear]]]:
+    def _from(self, at: float, enough: float, limit: float) -> list[tuple[Manoeuvre, list[Clear]]]:
         """Return the turns' stretches from `at` on, followed until `enough` or until none goes on."""
         found: list[tuple[Manoeuvre, list[Clear]]] = []
         begin, stop = self._padded(at, enough)
+        if enough >= limit:  # nothing takes over
+            stop = min(limit + self.after, self.length)
         for search, group in self.searches or []:
             hops, cause = search.until(begin, stop)
             start = begin

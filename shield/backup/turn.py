@@ -40,6 +40,9 @@ FRACTIONS = (0.03, 0.5, 0.97)
 GUARD_M = 1e-5
 """What a distance measured along a curve must exceed the radius by to count [m]."""
 
+GRAIN_M = 1e-6
+"""What is not looked at before the end of the question [m]."""
+
 TWO_PI = 2.0 * math.pi
 
 Index = NDArray[np.intp]
@@ -101,7 +104,7 @@ class Turns:
         """
         at, cause, stride = start, -1, STRIDE_M
         hops: list[tuple[int, float]] = []
-        while at < enough:
+        while at < enough - GRAIN_M:
             stride = min(stride, enough - at)
             turn, hop, ended_by = self.hop(at, stride)
             cause = ended_by if ended_by >= 0 else cause
@@ -112,7 +115,7 @@ class Turns:
                 break
             if hop >= stride:
                 stride *= 4.0
-        return hops, cause if at < enough else -1
+        return hops, cause if at < enough - GRAIN_M else -1
 
     def hop(self, at: float, stride: float) -> tuple[int, float, int]:
         """Return the turn that stays clear farthest from `at` with one angle, how far, and the obstacle that ends it."""
@@ -191,9 +194,11 @@ class Turns:
         rho, l_r, radius, length = self.rho, self.l_r, self.radius, arc.length
         hops, causes = np.full(angles.size, length), np.full(angles.size, -1)
         near = self._slack(angles[:, None], x, sides[:, None] * y) < radius + (length * self.pace + HOP_M)
+        met = near.any(axis=1)
+        if not met.all():
+            # One angle that nothing can come near is enough.
+            return np.where(met, 0.0, length), causes
         which, index = np.nonzero(near)
-        if which.size == 0:
-            return hops, causes
         ex, ey, dilated = x[index], y[index], radius[index]
         side, angle = sides[which], angles[which]
         # Where the straight begins and its direction, in the body frame.
