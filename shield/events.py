@@ -18,12 +18,12 @@ import math
 ARC_IS_LINE_RAD = 1e-12
 """An arc that turns less than this over the length asked about counts as a line: it strays by 5e-13 of its length."""
 
-GRAZE = 2e-10
+GRAZE = 1e-8
 """A quadratic that misses zero by less than this all along the arc counts as touching it: in m^2 for a circle, in m for
 a line. Rounding can then hide no root of a deeper crossing (`shield.verify.everywhere`)."""
 
-LEAST_INNER_M = 0.1
-"""A disc counts as lying inside a turning circle only with this much room [m]; squares of less lose their digits."""
+LEAST_INNER_M, LEAST_INNER_OF_ARC_M = 0.25, 1.0
+"""A disc counts as lying inside a turning circle, or arc, only with this much room [m]: squares of less lose digits."""
 
 Roots = list[float]
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 from shield.backup.family import Kind, Sweep
-from shield.events import LEAST_INNER_M, Arc
+from shield.events import LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
 
 Stretch = tuple[float, float]
 Test = Callable[[float, float], bool]
@@ -103,7 +103,7 @@ def _arc(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: float
     for x, y in ends:
         arc.add_circle(roots, x, y, radius, ox, oy)
     outer2, inner = (rho + radius) ** 2, rho - radius
-    inner2 = inner * inner if inner > LEAST_INNER_M else -1.0
+    inner2 = inner * inner if inner > LEAST_INNER_OF_ARC_M else -1.0
     start, span = sweep.start_rad, sweep.end_rad - sweep.start_rad
     radius2 = radius * radius
     (x0, y0), (x1, y1) = ends

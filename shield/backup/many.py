@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shield.backup.cover import Blocked
 from shield.backup.family import Kind, Sweep
-from shield.events import GRAZE, LEAST_INNER_M, Arc
+from shield.events import GRAZE, LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -125,7 +125,7 @@ def blocked_by_each(
             begin = 2 * done
             outer, inner = edges[begin], edges[begin + 1]
             # An inner ring that is not there holds nothing, not even its centre.
-            bounds = (outer * outer, np.where(inner > 0.0, inner * inner, -1.0))
+            bounds = (outer * outer, np.where(inner > LEAST_INNER_M, inner * inner, -1.0))
             test: EdgeTest = partial(_on_ring, l_r, sweep.centre_y_m)
             roots = both[:, begin : begin + 2]
             done += 1
@@ -209,11 +209,11 @@ def stretches_of(arc: Arc, shape: Shape, ox: Array, oy: Array) -> tuple[Array, A
     return edges[stretch, column], edges[stretch + 1, column], column
 
 
-def circle_shape(l_r: float, sweep: Sweep, radius: Array) -> Shape:
+def circle_shape(l_r: float, sweep: Sweep, radius: Array, least_inner_m: float = LEAST_INNER_M) -> Shape:
     """Return the dilated full circle of `sweep`."""
     rho, centre_y = sweep.rho_m, sweep.centre_y_m
     outer, inner = rho + radius, np.maximum(rho - radius, 0.0)
-    outer2, inner2 = outer * outer, np.where(inner > LEAST_INNER_M, inner * inner, -1.0)
+    outer2, inner2 = outer * outer, np.where(inner > least_inner_m, inner * inner, -1.0)
 
     def inside(x: Array, y: Array) -> Mask:
         x, y = x + l_r, y - centre_y
@@ -241,7 +241,7 @@ def arc_shape(l_r: float, sweep: Sweep, start: Array, end: Array, radius: Array)
     """Return the dilated arcs of the circle of `sweep` between the turn angles `start` and `end` [rad]."""
     side, rho, centre_y = sweep.side, sweep.rho_m, sweep.centre_y_m
     zero_angle = sweep.slip_rad - 0.5 * math.pi
-    ring = circle_shape(l_r, sweep, radius)
+    ring = circle_shape(l_r, sweep, radius, LEAST_INNER_OF_ARC_M)
     assert ring.circles is not None
     x0, y0 = -l_r + rho * np.cos(zero_angle + start), centre_y + side * rho * np.sin(zero_angle + start)
     x1, y1 = -l_r + rho * np.cos(zero_angle + end), centre_y + side * rho * np.sin(zero_angle + end)
