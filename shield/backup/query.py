@@ -23,10 +23,11 @@ from shield.vehicle import Vehicle
 SEARCH_M = 1e-3
 """The search over the distance driven stops when it knows it to this [m]; what it returns is certified in full."""
 
-SEARCH_S = 2e-4
-"""The search over the time, with moving obstacles, stops when it knows it to this [s] or to `SEARCH_SHARE` of it."""
+SEARCH_S, SEARCH_SHARE = 4e-4, 5e-3
+"""The search over the time, with moving obstacles, stops when it knows it to this [s], or to this share of it."""
 
-SEARCH_SHARE = 2e-3
+PIECE_S, PIECE_SHARE = 5e-4, 1e-2
+"""A braking path is cut, where it has to be, into pieces of no more than this time [s], or this share of the answer."""
 
 
 def backup_deadline(
@@ -63,34 +64,26 @@ def _cover_moving(question: Question, reach: Reach, cap_s: float) -> Cover:
     def cover_until(time_s: float) -> Cover:
         return cover_from(question, 0.0, reach.distance_m(time_s), time_s + switch_s)
 
-    longest = high = cap_s + bounds.sensing_age_s
-    low, limit = 0.0, ""
-    # First with the braking path in coarse pieces, which can only be too short, by no more than their own time.
-    for question.levels in range(1, FINEST + 1):
-        piece_s = reach.v_max_mps / (question.vehicle.deceleration_mps2 or math.inf) / CUTS**question.levels
-        high = longest if question.levels == 1 else min(longest, low + 2.0 * CUTS * piece_s)
-        cover = cover_until(high)
+    rest_s = reach.v_max_mps / (question.vehicle.deceleration_mps2 or math.inf)
+    low, high, limit = 0.0, cap_s + bounds.sensing_age_s, ""
+    time_s, known = high, -1.0
+    # Whatever a later time covers, an earlier one covers too: less growth, shorter braking.
+    while not limit or high - low > max(SEARCH_S, SEARCH_SHARE * low):
+        piece_s = max(PIECE_S, PIECE_SHARE * time_s)
+        question.levels = min(FINEST, max(1, math.ceil(math.log(max(rest_s / piece_s, 1.0), CUTS))))
+        cover = cover_until(time_s)
         if not cover.limit:
-            low = high
-            if high == longest:
+            if not limit:
                 return cover
-            continue
-        limit = cover.limit
-        low = max(low, min(high, reach.time_s(cover.end_m)))
-        exact = max(SEARCH_S, SEARCH_SHARE * low)
-        # Whatever a later time covers, an earlier one covers too: less growth, shorter braking.
-        while high - low > max(exact, piece_s):
-            middle = 0.5 * (low + high)
-            cover = cover_until(middle)
-            if cover.limit:
-                high, limit = middle, cover.limit
-                low = max(low, min(middle, reach.time_s(cover.end_m)))
-            else:
-                low = middle
-        if piece_s <= exact:
-            break
-    cover = cover_until(low)
-    return Cover(cover.end_m, cover.pieces, cover.until_m, cover.limit or limit)
+            low = known = time_s
+            best = cover
+        else:
+            high, limit = time_s, cover.limit
+            low = max(low, min(time_s, reach.time_s(cover.end_m)))
+        time_s = 0.5 * (low + high)
+    if known != low:
+        best = cover_until(low)
+    return Cover(best.end_m, best.pieces, best.until_m, best.limit or limit)
 
 
 def _cover_static(question: Question) -> Cover:

@@ -13,8 +13,8 @@ import numpy as np
 from shield.backup.clear import blocked, first_hit
 from shield.backup.cover import Blocked, Clear, best_from, clear_stretches
 from shield.backup.family import Family, FamilyOf, Kind, Sweep
-from shield.backup.many import Array, blocked_by_each, blocked_many, first_hits, plain
-from shield.backup.moving import blocked_moving
+from shield.backup.many import Array, blocked_by_each, blocked_many, first_hits, plain, seen_from
+from shield.backup.moving import Braking
 from shield.backup.sensing import beyond_range, beyond_view
 from shield.backup.turn import Turns
 from shield.events import Arc
@@ -33,6 +33,9 @@ TURNS_AT_MOST = 64
 
 FEW = 4
 """Up to so many obstacles go through plain arithmetic; more go through numpy, an obstacle per column."""
+
+PLACES = np.array([0.001, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.999])
+"""Where in a gap between braking manoeuvres it is seen whether finer pieces can close it, as shares of its length."""
 
 GAPS_AT_ONCE = 8
 """So many gaps between other manoeuvres are looked at together."""
@@ -59,7 +62,7 @@ class Question:
         along_m: Error of the place along the arc at its start, e [m]; odometry drift adds to it on the way.
         cap_m: Distance beyond which nothing is asked [m].
         speeds: Top speeds of the obstacles [m/s]; empty when none moves.
-        levels: How finely the braking path is cut where obstacles move.
+        levels: How many times a piece of a braking path may be cut where obstacles move.
     """
 
     vehicle: Vehicle
@@ -139,10 +142,12 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
     if asked < end:
         length = asked + family.delay_m + along + MARGIN_M
         arc = Arc(question.beta_rad, family.l_r_m, length)
+    if question.speeds:
+        return _cover_moving(question, family, arc, (start, limit, stop), along, length, elapsed_s)
     clear: list[list[Clear]] = []
     until: dict[Manoeuvre, float] = {}
     names: list[Manoeuvre] = []
-    for sweep, blocked_here in _blocked_of_each(question, family, arc, length, elapsed_s):
+    for sweep, blocked_here in _blocked_of_each(question, family, arc, length):
         stretches = _clear_of(question, family, arc, sweep, blocked_here, along, length)
         clear.append(stretches)
         names.append(sweep.manoeuvre)
@@ -173,6 +178,83 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
     if at >= limit:
         return Cover(limit, pieces, until, stop)
     return Cover(at, pieces, until, _name_of(question, clear, arc, at, cause))
+
+
+def _cover_moving(
+    question: Question,
+    family: Family,
+    arc: Arc,
+    within: tuple[float, float, str],
+    along: float,
+    length: float,
+    elapsed_s: float,
+) -> Cover:
+    """Return the cover by braking manoeuvres among moving obstacles; `within` is start, limit and what stops there.
+
+    The first gap is looked at again with the braking paths cut finer, until it closes or cannot.
+    """
+    start, limit, stop = within
+    x, y, radius = question.columns()
+    deceleration = question.vehicle.deceleration_mps2 or math.inf
+    brakings: list[Braking] = []
+    clear: list[list[Clear]] = []
+    for sweep in family.sweeps:
+        bodies = (x, y, _grown(question, radius + sweep.pad_m, elapsed_s))
+        braking = Braking(
+            question.beta_rad, family.l_r_m, length, sweep, bodies, np.array(question.speeds), (deceleration, family.speed_mps)
+        )
+        brakings.append(braking)
+        clear.append(_clear_of(question, family, arc, sweep, braking.blocked(), along, length))
+        if any(first <= start and last >= limit for first, last, _ in clear[-1]):
+            return Cover(limit, [(sweep.manoeuvre, start, limit)], _until(brakings, clear, start, limit), stop)
+    while True:
+        pieces, at, cause = _walk(brakings, clear, start, limit)
+        if at >= limit:
+            break
+        gap_end = min([first for stretches in clear for first, _, _ in stretches if first > at], default=limit)
+        gap_end = min(gap_end, limit)
+        places = seen_from(arc, (at + (gap_end - at) * PLACES)[:, None], x, y)
+        hopes = [braking.hopeful(places) for braking in brakings]
+        if not np.any(hopes, axis=0).all():
+            break
+        # The most promising first: often it is enough.
+        order = sorted(range(len(brakings)), key=lambda index: -int(hopes[index].sum()))
+        for index in order:
+            if hopes[index].any() and brakings[index].cut(at - along, gap_end + family.delay_m + along, question.levels):
+                taken = brakings[index].blocked()
+                clear[index] = _clear_of(question, family, arc, family.sweeps[index], taken, along, length)
+                break
+        else:
+            break
+    until = _until(brakings, clear, start, limit)
+    return Cover(at, pieces, until, stop if at >= limit else _name_of(question, clear, arc, at, cause))
+
+
+def _until(
+    brakings: list[Braking], clear: list[list[Clear]], start: float, limit: float
+) -> dict[Manoeuvre, float]:
+    """Return, of the manoeuvres that are clear at the start, up to where they stay so."""
+    return {
+        braking.sweep.manoeuvre: min(last, limit)
+        for braking, stretches in zip(brakings, clear, strict=True)
+        for first, last, _ in stretches
+        if first <= start <= last
+    }
+
+
+def _walk(
+    brakings: list[Braking], clear: list[list[Clear]], start: float, limit: float
+) -> tuple[list[tuple[Manoeuvre, float, float]], float, int]:
+    """Return the pieces that cover the arc from `start` on, where they end and what ends the last."""
+    pieces: list[tuple[Manoeuvre, float, float]] = []
+    at, cause = start, -1
+    while at < limit:
+        best, reached, why = best_from(clear, at)
+        if best < 0:
+            return pieces, at, cause
+        pieces.append((brakings[best].sweep.manoeuvre, at, min(reached, limit)))
+        at, cause = reached, why
+    return pieces, limit, cause
 
 
 def _repeated(
@@ -213,14 +295,14 @@ def _grown(question: Question, radius: Array, elapsed_s: float) -> Array:
 
 
 def _blocked_of_each(
-    question: Question, family: Family, arc: Arc, length: float, elapsed_s: float
+    question: Question, family: Family, arc: Arc, length: float
 ) -> Iterator[tuple[Sweep, list[Blocked]]]:
     """Yield every sweep of the family, in order, with where the obstacles block it; the plain ones of many in one go."""
     plain_ones = [sweep for sweep in family.sweeps if plain(sweep)] if len(question.bodies) > FEW else []
     answers: Iterator[list[Blocked]] | None = None
     for sweep in family.sweeps:
-        if question.speeds or sweep not in plain_ones:
-            yield sweep, _blocked_by_obstacles(question, family, arc, sweep, length, elapsed_s)
+        if sweep not in plain_ones:
+            yield sweep, _blocked_by_obstacles(question, family, arc, sweep, length)
             continue
         if answers is None:
             answers = blocked_by_each(arc, family.l_r_m, plain_ones, *question.columns())
@@ -245,25 +327,11 @@ def _clear_of(
 
 
 def _blocked_by_obstacles(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, length: float, elapsed_s: float
+    question: Question, family: Family, arc: Arc, sweep: Sweep, length: float
 ) -> list[Blocked]:
     bodies, l_r = question.bodies, family.l_r_m
     if not bodies:
         return []
-    if question.speeds:
-        x, y, radius = question.columns()
-        radius = _grown(question, radius + sweep.pad_m, elapsed_s)
-        deceleration = question.vehicle.deceleration_mps2 or math.inf
-        return blocked_moving(
-            question.beta_rad,
-            l_r,
-            length,
-            sweep,
-            (x, y, radius),
-            np.array(question.speeds),
-            (deceleration, family.speed_mps),
-            question.levels,
-        )
     if sweep.kind is Kind.HELD:
         longer = Arc(question.beta_rad, l_r, length + sweep.length_m)
         if len(bodies) > FEW:
@@ -319,7 +387,7 @@ class _TurnsOf:
         self.searches = []
         answers = []
         for sweep in self.family.turns:
-            taken = _blocked_by_obstacles(self.question, self.family, self.arc, sweep, self.length, 0.0)
+            taken = _blocked_by_obstacles(self.question, self.family, self.arc, sweep, self.length)
             stretches = _clear_of(
                 self.question, self.family, self.arc, sweep, taken, self.before, self.length
             )
