@@ -24,14 +24,18 @@ NEEDED = ("rounding", "deadlines")
 
 RESTS_ON = (
     "arc.py",
+    "backup/along.py",
     "backup/clear.py",
     "backup/cover.py",
     "backup/family.py",
+    "backup/gaps.py",
     "backup/many.py",
     "backup/moving.py",
+    "backup/passive.py",
     "backup/query.py",
     "backup/question.py",
     "backup/sensing.py",
+    "backup/still.py",
     "backup/turn.py",
     "barrier.py",
     "deadline.py",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shield.backup.clear import blocked
 from shield.backup.cover import Blocked
 from shield.backup.family import Kind, Sweep
-from shield.backup.many import Array, Mask, Shape, arc_shape, seen_from, segment_shape, stretches_of
+from shield.backup.many import Array, Mask, Shape, arc_shape, segment_shape, stretches_of
 from shield.events import Arc
 
 Index = NDArray[np.intp]
@@ -32,8 +32,8 @@ FINEST = 5
 FEW = 4
 """Up to so many obstacles the whole path is looked at in plain arithmetic."""
 
-SHARES = np.linspace(0.0, 1.0, 17)[:, None]
-"""Shares of the braking time at which a path is looked at to see whether a place is hopeless."""
+FINE, COARSE = np.linspace(0.0, 1.0, 65)[:, None], np.linspace(0.0, 1.0, 17)[:, None]
+"""Shares of the braking time at which a path is looked at to see whether a place is hopeless; for few, for many."""
 
 
 class Braking:
@@ -65,6 +65,7 @@ class Braking:
         self.rest_s = speed / self.deceleration
         build_m = max(0.0, sweep.length_m - 0.5 * speed * self.rest_s)
         self.build_s = build_m / speed if speed > 0.0 else 0.0
+        self._samples: tuple[Array, Array, Array] | None = None
         columns = np.arange(bodies[0].shape[0])
         # A piece: shares of the braking time at its ends, its obstacle, how often it has been cut.
         self.pieces = (np.zeros(columns.size), np.ones(columns.size), columns, np.zeros(columns.size, np.intp))
@@ -106,11 +107,14 @@ class Braking:
         Args:
             places: x and y of the obstacles as seen from each place of the held arc, a row per place [m].
         """
-        way = np.minimum(0.5 * self.deceleration * (SHARES * self.rest_s) ** 2, self.sweep.length_m)
-        px, py = self._points(way)
+        if self._samples is None:
+            shares = FINE if self.speeds.size <= FEW else COARSE
+            way = np.minimum(0.5 * self.deceleration * (shares * self.rest_s) ** 2, self.sweep.length_m)
+            grown = self.bodies[2] + self.speeds * (self.build_s + shares * self.rest_s)
+            self._samples = (*self._points(way), grown * grown)
+        px, py, square = self._samples
         dx, dy = px - places[0][:, None], py - places[1][:, None]
-        grown = self.bodies[2] + self.speeds * (self.build_s + SHARES * self.rest_s)
-        return np.asarray((dx * dx + dy * dy >= grown * grown).all(axis=(1, 2)))
+        return np.asarray((dx * dx + dy * dy >= square).all(axis=(1, 2)))
 
     def _points(self, way: Array) -> tuple[Array, Array]:
         """Return body coordinates of the path points [m]."""
@@ -136,7 +140,9 @@ class Braking:
         arc = Arc(self.beta, self.l_r, self.length + ahead)
         rows = []
         grown = (self.bodies[2] + self.speeds * (self.build_s + self.rest_s)).tolist()
-        for column, (x, y, radius) in enumerate(zip(self.bodies[0].tolist(), self.bodies[1].tolist(), grown, strict=True)):
+        for column, (x, y, radius) in enumerate(
+            zip(self.bodies[0].tolist(), self.bodies[1].tolist(), grown, strict=True)
+        ):
             for start, end in blocked(arc, self.l_r, sweep, x, y, radius):
                 for turn in range(math.ceil((self.length + ahead) / arc.length)):
                     begin, stop = start + turn * arc.length - ahead, min(end + turn * arc.length, self.length)

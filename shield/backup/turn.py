@@ -14,8 +14,8 @@ With theta fixed the manoeuvre is a fixed curve, and there are two ways to say w
 Seen from the body an obstacle moves |w| = |(cos beta - kappa y, sin beta + kappa x)| metres a metre, all along, so that
 a curve which at one place passes every obstacle at a distance of R + h |w| is clear for h metres either way: that
 settles most short stretches between other manoeuvres, many at a time (`spans_clear`). How far exactly a fixed curve
-stays clear is closed form (`hop`): one hop goes there with the best of a few angles, from the middle and the ends of the
-open ranges, and the next begins there; the last hop is shorter than `HOP_M`. Both are sound whatever the choice of
+stays clear is closed form (`hop`): one hop goes there with the best of a few angles, from the middle and the ends of
+the open ranges, and the next begins there; the last hop is shorter than `HOP_M`. Both are sound whatever the choice of
 angles.
 """
 
@@ -118,7 +118,7 @@ class Turns:
         return hops, cause if at < enough - GRAIN_M else -1
 
     def hop(self, at: float, stride: float) -> tuple[int, float, int]:
-        """Return the turn that stays clear farthest from `at` with one angle, how far, and the obstacle that ends it."""
+        """Return the turn that stays clear farthest from `at` with one angle, how far, and which obstacle ends it."""
         x, y = seen_from(self.arc, np.array(at), self.x, self.y)
         mirrored = self.sides[:, None] * y
         rows, angles = self._candidates(np.broadcast_to(x, mirrored.shape), mirrored, True)
@@ -190,7 +190,7 @@ class Turns:
         return nearest
 
     def _clear_until(self, arc: Arc, sides: Array, angles: Array, x: Array, y: Array) -> tuple[Array, Index]:
-        """Return, per turn angle, how far along `arc` the fixed curve stays clear of all, and which obstacle ends it."""
+        """Return, per turn angle, how far along `arc` the fixed curve stays clear of all, and what ends it."""
         rho, l_r, radius, length = self.rho, self.l_r, self.radius, arc.length
         hops, causes = np.full(angles.size, length), np.full(angles.size, -1)
         near = self._slack(angles[:, None], x, sides[:, None] * y) < radius + (length * self.pace + HOP_M)
