@@ -19,8 +19,8 @@ from shield.vehicle import Bounds, Vehicle
 FORMAT = "headway-certificate"
 VERSION = 1
 
-NEEDED = ("rounding", "deadlines")
-"""Claims a guard needs: its deadlines are sound and their rounding margins sufficient."""
+NEEDED = ("rounding", "everywhere", "deadlines")
+"""Claims a guard needs: its deadlines are sound, and their rounding margins sufficient in every cell."""
 
 RESTS_ON = (
     "arc.py",
