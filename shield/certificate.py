@@ -23,6 +23,7 @@ NEEDED = ("rounding", "everywhere", "deadlines")
 """Claims a guard needs: its deadlines are sound, and their rounding margins sufficient in every cell."""
 
 RESTS_ON = (
+    "answer.py",
     "arc.py",
     "backup/along.py",
     "backup/clear.py",

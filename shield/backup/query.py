@@ -11,12 +11,12 @@ is over T.
 import math
 from collections.abc import Sequence
 
+from shield.answer import Certificate, Deadline, Interval
 from shield.arc import Reach
 from shield.backup.along import cover_from
 from shield.backup.family import FamilyOf
 from shield.backup.moving import CUTS, FINEST
 from shield.backup.question import Cover, Question, bodies_of
-from shield.deadline import Certificate, Deadline, Interval
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
 from shield.vehicle import Vehicle
