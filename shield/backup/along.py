@@ -71,7 +71,8 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
             best, reached, why = best_from(clear, at)
         if best < 0:
             break
-        pieces.append((names[best], at, min(reached, limit)))
+        begin = pieces.pop()[1] if pieces and pieces[-1][0] is names[best] else at
+        pieces.append((names[best], begin, min(reached, limit)))
         at, cause = reached, why
         if at >= closes:
             # One whole turn of the arc is covered, and what covers it comes round again.

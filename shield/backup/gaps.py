@@ -8,7 +8,7 @@ from shield.backup.cover import Clear, clear_stretches
 from shield.backup.family import Family, Sweep
 from shield.backup.question import Question
 from shield.backup.still import blocked_by_obstacles, clear_of
-from shield.backup.turn import Turns
+from shield.backup.turn import HOP_M, Turns
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
 
@@ -95,6 +95,10 @@ class TurnsOf:
                 break
             if self.after == 0.0:
                 self.failed_at = start
+        reached = max((last for _, stretches in found for first, last, _ in stretches if first <= at), default=at)
+        if reached < min(enough, at + HOP_M):
+            # Less than a hop from here: the next would be less still, and so on for ever.
+            self.failed_at = reached
         return found
 
     def _padded(self, at: float, enough: float) -> tuple[float, float]:
