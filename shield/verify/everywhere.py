@@ -184,7 +184,8 @@ class Asking:
     Args:
         arc: The held arc, recording.
         x, y: Body coordinates of the disc's centre [m].
-        length: Longest arc [m].
+        length: Longest arc, at most once round [m].
+        driven: Longest way [m].
         bend: Largest curvature [1/m].
         least_bend: Smallest curvature [1/m].
         far: Largest distance of the disc from the body [m].
@@ -195,6 +196,7 @@ class Asking:
     x: Tracked
     y: Tracked
     length: float
+    driven: float
     bend: float
     least_bend: float
     far: float
@@ -260,13 +262,14 @@ def _asking(vehicle: Vehicle, cap_m: float, cell: Cell, sweep: Sweep) -> Asking:
     sine, cosine = held.sin() + arb(0, off), held.cos() + arb(0, off)
     kappa = (sine / arb(l_r)) * arb(1, off) + arb(0, ARC_IS_LINE_RAD / length)
     size, least_size = float(kappa.abs_upper()), float(kappa.abs_lower())
+    driven = length
     length = min(length, 2.0 * math.pi / least_size * (1.0 + 1e-9)) if least_size > 0.0 else length
     place = ball(*xi)
     x, y = -r * place.cos() + arb(0, off * r_most), -r * place.sin() + arb(0, off * r_most)
     arc = _Recorder(Tracked(cosine), Tracked(sine), Tracked(kappa))
     chord = min(length, 2.0 / least_size) if least_size > 0.0 else length
     far = (r_most + chord) * (1.0 + 1e-9)
-    return Asking(arc, Tracked(x), Tracked(y), length, size, least_size, far, Tracked(ball(least, most)))
+    return Asking(arc, Tracked(x), Tracked(y), length, driven, size, least_size, far, Tracked(ball(least, most)))
 
 
 def _asked_for(vehicle: Vehicle, asking: Asking, sweep: Sweep) -> Iterator[Asked]:
@@ -352,7 +355,7 @@ def _distance_off_m(asking: Asking, asked: Asked, kind: Kind) -> float:
     size = asking.far + _reach(asked) + _tracked(asked.c).most
     arc_off = asking.length * (8.0 * UNIT + 4.0 * UNIT * asking.bend * asking.far)
     arc_off += ARC_IS_LINE_RAD * (1.0 + asking.far / asking.length)
-    return event + arc_off + 64.0 * UNIT * size + 128.0 * UNIT * asking.length * asking.pace
+    return event + arc_off + 64.0 * UNIT * size + 128.0 * UNIT * asking.driven * asking.pace
 
 
 def _reach(asked: Asked) -> float:

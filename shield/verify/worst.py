@@ -181,8 +181,6 @@ def _within_grip(vehicle: Vehicle, manoeuvre: Manoeuvre, beta_rad: float) -> boo
         return True
     assert vehicle.deceleration_mps2 is not None
     across = _across(vehicle, backup_slip_rad(vehicle, manoeuvre, beta_rad))
-    if manoeuvre is Manoeuvre.BRAKE_STRAIGHT:
-        across = arb(0)  # what the errors add is theirs
     return bool((across * across + arb(vehicle.deceleration_mps2) ** 2).sqrt() <= grip * GRIP_SLACK)
 
 
