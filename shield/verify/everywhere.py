@@ -25,6 +25,8 @@ and one midpoint decides each stretch between two roots. In four steps:
    counts for nothing), to which comes how far the body frame, the arc and the ends of a stretch are off. `decide` shows
    in every cell, for every event of every manoeuvre, that the sum is below the margin.
 
+The sensing range is kept without a margin, so only to `RANGE_SLACK_M`; a field of view is not looked at here.
+
 "Behind" (e_x <= 0, or behind a turn's first direction) has no margin of its own: what is off there by d is off in
 distance by at most 2 d, as the held arc is clear there.
 
@@ -51,6 +53,9 @@ from shield.vehicle import Vehicle
 from shield.verify.cells import Cell, Verdict, ball
 from shield.verify.deadlines import reference_radius_m
 from shield.verify.tracked import LIBRARY, UNIT, Tracked
+
+RANGE_SLACK_M = 1e-3
+"""By how much a path may reach beyond the sensing range [m]: that bound is kept without a margin for rounding."""
 
 SPREAD, SPREAD_OF_ENDS = 10.0, 64.0
 """By how many times `GRAZE` an event may be off on a stretch, and that of a curve with ends; 9 and 58 are needed."""
@@ -223,7 +228,25 @@ def decide(vehicle: Vehicle, cap_m: float, cell: Cell) -> Verdict:
             noise = noise_of(asking, asked)
             if not (noise <= 0.5 * GRAZE and _distance_off_m(asking, asked, sweep.kind) <= 0.9 * MARGIN_M):
                 return Verdict.UNDECIDED
+        if not _range_kept(vehicle, asking, sweep):
+            return Verdict.UNDECIDED
     return Verdict.TRUE
+
+
+def _range_kept(vehicle: Vehicle, asking: Asking, sweep: Sweep) -> bool:
+    """Whether rounding moves the edge of the sensing range by less than `RANGE_SLACK_M`.
+
+    A body point must stay within some distance of the arc's start, so that |p| is off by at most the root of F's error.
+    """
+    range_m = vehicle.bounds.sensing_range_m
+    if range_m is None:
+        return True
+    endless = sweep.kind is Kind.CIRCLE or sweep.end_rad - sweep.start_rad >= math.pi
+    reach = 1.0 + sweep.length_m + vehicle.l_r_m + (sweep.rho_m if endless else 0.0)
+    point = Tracked(arb(0, reach))
+    start = replace(asking, x=Tracked(0.0), y=Tracked(0.0))
+    noise = noise_of(start, Asked(True, point, point, Tracked(ball(0.0, range_m))))
+    return noise <= 0.5 * GRAZE and math.sqrt(SPREAD * GRAZE) <= 0.9 * RANGE_SLACK_M
 
 
 def _sweeps(vehicle: Vehicle, cap_m: float, beta: tuple[float, float]) -> list[Sweep]:

@@ -56,7 +56,7 @@ METHOD = {
     "cells": "the same deadlines at every state of a cell at once: a chain of pieces of the arc, clear, rising or "
     "falling, up to one sign change of the event that ends the deadline, and the code's own deadline compared at the "
     "centre of every leaf with an end; negative xi by mirroring; cells that hold a leaf whose chain breaks are listed "
-    "as open: there only the states of the claim deadlines are proved",
+    "as open: there the claims everywhere and deadlines speak alone",
 }
 
 _NOT_PROVED = ("applier.py", "certificate.py", "falsify", "guard", "published.py")
@@ -221,7 +221,7 @@ def _cells_claim(vehicle: Vehicle, settings: Settings, outcomes: Sequence[Outcom
         why = (
             "rings not looked at" if followed(vehicle) else "the vehicle declares brakes, errors, delays or no barrier"
         )
-        return Claim("not covered", 0, note=f"{why}; only the states of {DEADLINES} are proved")
+        return Claim("not covered", 0, note=f"{why}; see {EVERYWHERE} and {DEADLINES}")
     cells, states = sum(outcome.cells for outcome in own), sum(outcome.states for outcome in own)
     wrong = next((outcome for outcome in own if outcome.result == "refuted"), None)
     if wrong is not None:

@@ -35,9 +35,7 @@ from shield.deadline import Deadline
 from shield.manoeuvre import Manoeuvre, backup_slip_rad, grip_slip_rad
 from shield.vehicle import Vehicle
 from shield.verify.deadlines import Seen, reference_radius_m
-
-RANGE_SLACK_M = 1e-3
-"""By how much a path may reach beyond the sensing range [m]: that bound is kept without a margin for rounding."""
+from shield.verify.everywhere import RANGE_SLACK_M
 
 SMALLEST_SIDE_M = 1e-7
 """Pieces are not halved below this side [m]: what is still undecided then counts as wrong."""
