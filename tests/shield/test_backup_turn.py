@@ -1,6 +1,7 @@
 """Turns followed by a straight among several obstacles: which angles are tried."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from shield.backup.family import Kind, Sweep
 from shield.backup.turn import Turns
 from shield.deadline import Method, tolerable_deadline
+from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
-from shield.vehicle import load_vehicle
+from shield.vehicle import Bounds, load_vehicle
 
 
 def test_the_first_opening_is_tried_however_narrow_it_is() -> None:
@@ -91,3 +93,25 @@ def test_what_one_look_or_the_hops_call_clear_is(
             # What the held arc itself touches is asked elsewhere.
             if (np.hypot(ex, ey) > radius).all():
                 assert possible(SWEEPS[index], ex, ey, radius - 0.02), (index, s)
+
+
+def test_a_turn_that_is_due_may_start_until_the_switch_time_has_passed() -> None:
+    delayed = replace(VEHICLE, bounds=Bounds(actuation_delay_s=0.03))
+    delta = delayed.v_max_mps * delayed.bounds.switch_time_s
+    rng = np.random.default_rng(23)
+    seen = 0
+    for _ in range(60):
+        radius = rng.uniform(0.3, 2.0, 16)
+        distance, bearing = radius + rng.uniform(1.0, 30.0, 16), rng.uniform(-math.pi, math.pi, 16)
+        x, y = distance * np.cos(bearing), distance * np.sin(bearing)
+        beta = float(rng.uniform(-1.0, 1.0)) * VEHICLE.beta_max_rad
+        discs = [Disc(float(a), float(b), float(r)) for a, b, r in zip(x, y, radius, strict=True)]
+        answer = tolerable_deadline(Method.BACKUP, delayed, State(0.0, 0.0, 0.0, beta), discs, 3.0)
+        arc = Arc(beta, VEHICLE.l_r_m, 100.0)
+        for item in answer.certificate.intervals:
+            for sweep in (sweep for sweep in SWEEPS if sweep.manoeuvre is item.manoeuvre):
+                seen += 1
+                for s in np.linspace(item.start_m, item.end_m + delta, 5):
+                    ex, ey = np.array([arc.seen_from(float(s), a, b) for a, b in zip(x, y, strict=True)]).T
+                    assert possible(sweep, ex, ey, radius - 0.02), (item, s)
+    assert seen > 10
