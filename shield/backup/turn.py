@@ -34,7 +34,7 @@ HOP_M = 1e-3
 STRIDE_M = 1.0
 """Length of the first hop asked for; it grows while hops succeed [m]."""
 
-FRACTIONS = (0.03, 0.5, 0.97)
+FRACTIONS, MIDDLE = (0.03, 0.5, 0.97), (0.5,)
 """Where in an open range of turn angles the candidates lie."""
 
 GUARD_M = 1e-5
@@ -136,27 +136,24 @@ class Turns:
             ends: Whether the ends of the ranges are wanted besides the middle.
         """
         least, begin, span, blocks = self._blocked_angles(x, y)
-        row, column = np.nonzero(blocks & (begin < least[:, None]) | (blocks & (begin + span > TWO_PI)))
-        first, width = begin[row, column], span[row, column]
-        order = np.lexsort((first, row))
-        spans: list[list[tuple[float, float]]] = [[] for _ in range(x.shape[0])]
-        already = [0.0] * x.shape[0]
-        for index, at, wide in zip(row[order].tolist(), first[order].tolist(), width[order].tolist(), strict=True):
-            spans[index].append((at, at + wide))
-            # What reaches past a whole turn blocks the first angles too.
-            if at + wide > TWO_PI and at + wide - TWO_PI > already[index]:
-                already[index] = at + wide - TWO_PI
-        fractions = FRACTIONS if ends else (0.5,)
+        begin = np.where(blocks, begin, math.inf)
+        end = begin + span
+        # What reaches past a whole turn blocks the first angles too.
+        already = np.where(blocks & (end > TWO_PI), end - TWO_PI, 0.0).max(axis=1)
+        order = begin.argsort(axis=1) + np.arange(0, begin.size, begin.shape[1])[:, None]
+        begins, ends_at = begin.ravel()[order].tolist(), end.ravel()[order].tolist()
         rows: list[int] = []
         angles: list[float] = []
-        for index, (limit, blocked) in enumerate(zip(least.tolist(), spans, strict=True)):
-            openings = _openings(blocked, already[index], limit)
-            if openings:
-                found = [begin + width * share for width, begin in _chosen(openings) for share in fractions]
-                if ends and openings[0][1] == 0.0:
-                    found.append(0.0)
-                rows.extend([index] * len(found))
-                angles.extend(found)
+        for row, (limit, at) in enumerate(zip(least.tolist(), already.tolist(), strict=True)):
+            openings = _openings(begins[row], ends_at[row], at, limit)
+            if not openings:
+                continue
+            chosen = _chosen(openings)
+            found = [first + width * share for width, first in chosen for share in (FRACTIONS if ends else MIDDLE)]
+            if ends and openings[0][1] == 0.0:
+                found.append(0.0)
+            rows += [row] * len(found)
+            angles += found
         return np.array(rows, np.intp), np.array(angles)
 
     def _blocked_angles(self, x: Array, y: Array) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
@@ -178,11 +175,15 @@ class Turns:
         """Return the distance of (x, y), mirrored for a turn to the right, from the curve of turn angle `angle` [m]."""
         rho = self.rho
         dx, dy = x + self.l_r, y - self.rho_rear
-        turned = (np.arctan2(dy, dx) - self.zero_angle) % TWO_PI
-        on_turn = np.where(turned <= angle, np.abs(np.sqrt(dx * dx + dy * dy) - rho), math.inf)
+        first_x, first_y = math.cos(self.zero_angle), math.sin(self.zero_angle)
+        last_x, last_y = np.cos(angle + self.zero_angle), np.sin(angle + self.zero_angle)
+        # On the turn's side of both its ends, or of one when it is more than half a circle.
+        after, before = first_x * dy - first_y * dx >= 0.0, dx * last_y - dy * last_x >= 0.0
+        turned = np.where(angle <= math.pi, after & before, after | before)
+        on_turn = np.where(turned, np.abs(np.sqrt(dx * dx + dy * dy) - rho), math.inf)
         # Where the straight begins, and its direction, seen from the turn's centre.
         ux, uy = np.cos(angle), np.sin(angle)
-        ax, ay = dx - rho * np.cos(angle + self.zero_angle), dy - rho * np.sin(angle + self.zero_angle)
+        ax, ay = dx - rho * last_x, dy - rho * last_y
         behind = np.minimum(ax * ux + ay * uy, 0.0)
         aside = ay * ux - ax * uy
         near = np.minimum(on_turn * on_turn, behind * behind + aside * aside)
@@ -223,11 +224,11 @@ class Turns:
         return hops, causes
 
 
-def _openings(blocked: list[tuple[float, float]], already: float, limit: float) -> list[tuple[float, float]]:
-    """Return (width, begin) of what is open in [already, limit] between blocked ranges in rising order."""
+def _openings(begins: list[float], ends: list[float], already: float, limit: float) -> list[tuple[float, float]]:
+    """Return (width, begin) of what is open in [already, limit] between blocked ranges whose begins rise."""
     openings = []
     at = already
-    for begin, end in blocked:
+    for begin, end in zip(begins, ends, strict=True):
         if begin >= limit:
             break
         if begin > at:
