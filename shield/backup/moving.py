@@ -32,7 +32,7 @@ FINEST = 5
 FEW = 4
 """Up to so many obstacles the whole path is looked at in plain arithmetic."""
 
-FINE, COARSE = np.linspace(0.0, 1.0, 65)[:, None], np.linspace(0.0, 1.0, 17)[:, None]
+FINE, COARSE = np.linspace(0.0, 1.0, 33)[:, None], np.linspace(0.0, 1.0, 17)[:, None]
 """Shares of the braking time at which a path is looked at to see whether a place is hopeless; for few, for many."""
 
 

@@ -17,10 +17,10 @@ from shield.backup.still import clear_of, name_of
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
 
-PLACES = np.concatenate(([1e-4, 1e-3, 1e-2], np.linspace(0.05, 0.95, 13), [0.99, 0.999, 0.9999]))
+PLACES = np.concatenate(([1e-3, 1e-2], np.linspace(0.1, 0.9, 9), [0.99, 0.999]))
 """Where in a gap between braking manoeuvres it is seen whether finer pieces can close it, as shares of its length."""
 
-STARTS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+STARTS = np.array([0.0, 0.5, 1.0])
 """Where between a place and the last moment of a switch that is due there it is looked, as shares."""
 
 
