@@ -48,7 +48,8 @@ METHOD = {
     "inclusion": "bisection of xi: r_min lies above the edge of the backup set",
     "rounding": "bisection of (r, s): first-order bounds of every operation stay below a tenth of the margins",
     "deadlines": "grid of cells (r, xi, beta): at the centre and at seeded states of each, the barrier and the backup "
-    "deadline of one disc, at any speed up to v_max, proved along the whole held arc, manoeuvre by manoeuvre; where "
+    "deadline of one disc, at any speed up to v_max (the seeded ones from a seeded measured speed, where the "
+    "acceleration is bounded), proved along the whole held arc, manoeuvre by manoeuvre; where "
     "obstacles move or the steering is off, from an enclosure of every path and every time that the bounds allow",
     "everywhere": "every cell (r, xi, beta) of the grid: the closed forms of the code are those of their events, by "
     "exact algebra; run on numbers that carry their own rounding, they move no edge of any set by as much as the "

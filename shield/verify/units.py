@@ -178,22 +178,32 @@ def _run_column(vehicle: Vehicle, settings: Settings, unit: str, column: int) ->
     states = 0
     cells = column_cells(vehicle, settings, column)
     for cell in cells:
-        for r_m, xi_rad, beta_rad in states_of(cell, settings, column):
+        for index, (r_m, xi_rad, beta_rad) in enumerate(states_of(cell, settings, column)):
+            speed = None if index == 0 else _measured(vehicle, settings, column, cell, index)
+            state = State(r_m * math.cos(xi_rad), r_m * math.sin(xi_rad), 0.0, beta_rad, speed)
             for method in methods(vehicle):
                 states += 1
-                if not _sound_at(vehicle, settings, method, r_m, xi_rad, beta_rad):
+                if not _sound_at(vehicle, settings, method, state):
                     example = {"method": str(method), "r_m": r_m, "xi_rad": xi_rad, "beta_rad": beta_rad}
+                    if speed is not None:
+                        example["speed_mps"] = speed
                     return Outcome(unit, "undecided", len(cells), states, example)
     return Outcome(unit, "proved", len(cells), states)
 
 
-def _sound_at(vehicle: Vehicle, settings: Settings, method: Method, r_m: float, xi_rad: float, beta_rad: float) -> bool:
-    state = State(r_m * math.cos(xi_rad), r_m * math.sin(xi_rad), 0.0, beta_rad)
+def _measured(vehicle: Vehicle, settings: Settings, column: int, cell: Cell, index: int) -> float | None:
+    """Return the measured speed of a seeded state [m/s]; it matters only where the acceleration is bounded."""
+    if vehicle.a_max_mps2 is None:
+        return None
+    return random.Random(f"{settings.seed} {column} {cell[2][0]!r} {index}").uniform(0.0, vehicle.v_max_mps)
+
+
+def _sound_at(vehicle: Vehicle, settings: Settings, method: Method, state: State) -> bool:
     disc = Disc(0.0, 0.0, reference_radius_m(vehicle) - vehicle.radius_m)
     found = tolerable_deadline(method, vehicle, state, [disc], settings.cap_s)
     if unsupported(vehicle):
-        return sound_under_bounds(vehicle, (state.x_m, state.y_m), beta_rad, found)
-    return sound(vehicle, method, (state.x_m, state.y_m), beta_rad, found)
+        return sound_under_bounds(vehicle, (state.x_m, state.y_m), state.beta_rad, found, state.speed_mps)
+    return sound(vehicle, method, (state.x_m, state.y_m), state.beta_rad, found, state.speed_mps)
 
 
 def left_out(vehicle: Vehicle) -> list[str]:

@@ -7,7 +7,7 @@ direction and heading are off by at most E + E x/l and E x/l, and the place by
     pad(x) = E x + E x^2/(2 l).
 
 A manoeuvre asks for the slip angle b at once; where the slip rate w is bounded, the slip angle lags behind by at most
-(D - w q/U)+ after q metres, D = |b - beta|, at any speed up to U, so that the place is off by another
+(D - w q/U)+ after q metres, D = |b - beta|, at any speed up to U(s), so that the place is off by another
 
     lag(q) = A(q) + 1/l integral of A,      A(q) = integral of (D - w q/U)+ dq.
 
@@ -34,7 +34,7 @@ from flint import arb
 from shield.deadline import Deadline
 from shield.manoeuvre import Manoeuvre, backup_slip_rad, grip_slip_rad
 from shield.vehicle import Vehicle
-from shield.verify.deadlines import Seen, reference_radius_m
+from shield.verify.deadlines import Pace, Seen, reference_radius_m
 from shield.verify.everywhere import RANGE_SLACK_M
 
 SMALLEST_SIDE_M = 1e-7
@@ -74,52 +74,63 @@ def _steers_before_it_brakes(vehicle: Vehicle) -> bool:
 class _Bounds:
     """What the bounds come to for one deadline, rounded up; times in s, lengths in m."""
 
-    def __init__(self, vehicle: Vehicle, distance_m: float, deadline_s: float) -> None:
+    def __init__(self, vehicle: Vehicle, distance_m: float, deadline_s: float, pace: Pace) -> None:
         bounds = vehicle.bounds
         assert vehicle.deceleration_mps2 is not None
         up = 1.0 + 1e-12
         self.l_r, self.error = vehicle.l_r_m, bounds.steering_rad + bounds.steering_bias_rad
-        self.speed, self.deceleration = vehicle.v_max_mps, vehicle.deceleration_mps2
+        self.pace, self.deceleration = pace, vehicle.deceleration_mps2
         self.rate = bounds.slip_rate_radps
         self.obstacle, self.build_s = bounds.obstacle_speed_mps, bounds.brake_build_s
         self.switched_s = (bounds.sensing_age_s + deadline_s + bounds.switch_time_s) * up
-        self.farthest = self.speed * self.switched_s * up
-        self.delay = self.speed * bounds.switch_time_s * up
-        self.along = (bounds.position_m + self.speed * bounds.sensing_age_s) * up
-        self.along += bounds.odometry_drift * self.speed * (bounds.sensing_age_s + deadline_s) * up
-        self.braking = (self.speed**2 / (2.0 * self.deceleration) + self.speed * self.build_s) * up
+        v_max = vehicle.v_max_mps
+        self.held = pace.way_m(bounds.sensing_age_s + deadline_s)
+        self.farthest = pace.way_m(self.switched_s)
+        self.delay = v_max * bounds.switch_time_s * up
+        self.along = (bounds.position_m + v_max * bounds.sensing_age_s + bounds.odometry_drift * self.held) * up
+        self.braking = self.stops_after(self.farthest)
         # The disc given to the code had the reference radius less the vehicle's, in floating point: that sum counts.
         disc = (reference_radius_m(vehicle) - vehicle.radius_m) + vehicle.radius_m
         aside = 2.0 * math.sin(0.5 * min(math.pi, bounds.heading_rad)) * distance_m
-        drift = bounds.odometry_drift * self.speed * bounds.sensing_age_s
+        drift = bounds.odometry_drift * v_max * bounds.sensing_age_s
         self.radius = (disc + bounds.position_m + aside + drift) * up
 
     def pad(self, x: float) -> float:
         return self.error * x * (1.0 + x / (2.0 * self.l_r))
 
-    def lag(self, change_rad: float, q: float) -> float:
+    def stops_after(self, s: float) -> float:
+        """Return the longest braking path that starts after a way `s`."""
+        speed = self.pace.speed_mps(s)
+        return (speed**2 / (2.0 * self.deceleration) + speed * self.build_s) * (1.0 + 1e-12)
+
+    def lag(self, change_rad: float, s: float, q: float) -> float:
         if self.rate is None or change_rad == 0.0:
             return 0.0
-        ramp = self.speed * change_rad / self.rate
+        ramp = self.pace.speed_mps(s) * change_rad / self.rate
+        if ramp == 0.0:
+            return 0.0
         first = min(q, ramp)
         turned = change_rad * (first - first * first / (2.0 * ramp))
         moved = change_rad * (first * first / 2.0 - first**3 / (6.0 * ramp)) + turned * (q - first)
         return turned + moved / self.l_r
 
-    def passed_s(self, q: float) -> float:
+    def passed_s(self, s: float, q: float) -> float:
         """Return by when the vehicle, if it still moves, has passed the point `q` of a braking path."""
-        braked_s = min(math.sqrt(2.0 * q / self.deceleration), self.speed / self.deceleration)
+        braked_s = min(math.sqrt(2.0 * q / self.deceleration), self.pace.speed_mps(s) / self.deceleration)
         return (self.switched_s + self.build_s + braked_s) * (1.0 + 1e-12)
 
 
-def sound_under_bounds(vehicle: Vehicle, away_m: Place, beta_rad: float, found: Deadline) -> bool:
+def sound_under_bounds(
+    vehicle: Vehicle, away_m: Place, beta_rad: float, found: Deadline, speed_mps: float | None = None
+) -> bool:
     """Decide whether a `backup` deadline found for one disc of the reference radius is sound under every bound.
 
     Args:
-        vehicle: One that `follows` finds nothing against; its speed is anywhere in [0, v_max].
+        vehicle: One that `follows` finds nothing against.
         away_m: Vector from the disc's centre to the vehicle, in the body frame [m].
         beta_rad: Slip angle held [rad].
         found: The deadline, with its certificate, that the code gave.
+        speed_mps: Measured speed [m/s]; None: any.
     Returns:
         True when proved; False when refuted or undecided on the smallest piece.
     Raises:
@@ -131,23 +142,24 @@ def sound_under_bounds(vehicle: Vehicle, away_m: Place, beta_rad: float, found: 
         return True
     if not _held_within_grip(vehicle, beta_rad):
         return False
-    bounds = _Bounds(vehicle, math.hypot(*away_m) * (1.0 + 1e-12), found.deadline_s)
+    bounds = _Bounds(vehicle, math.hypot(*away_m) * (1.0 + 1e-12), found.deadline_s, Pace(vehicle, speed_mps))
     seen = Seen(vehicle, away_m, beta_rad)
-    held_m = vehicle.v_max_mps * (vehicle.bounds.sensing_age_s + found.deadline_s)
     if not _held_clear(seen, bounds):
         return False
     at = 0.0
     for start, end, manoeuvre in _merged(found):
-        if start > at or not manoeuvre.braking or not _within_grip(vehicle, manoeuvre, beta_rad):
+        if start > at or not manoeuvre.braking:
             return False
         first = max(0.0, start - bounds.along) if start > 0.0 else 0.0
         last = min(end + bounds.along + bounds.delay, bounds.farthest)
+        if not _within_grip(vehicle, manoeuvre, beta_rad, bounds.pace.speed_mps(last)):
+            return False
         if not _manoeuvre_clear(vehicle, seen, bounds, manoeuvre, beta_rad, (first, last)):
             return False
         at = max(at, end)
-        if at >= held_m:
+        if at >= bounds.held:
             break
-    return at >= held_m * (1.0 - 1e-12)
+    return at >= bounds.held * (1.0 - 1e-11)
 
 
 def _merged(found: Deadline) -> list[tuple[float, float, Manoeuvre]]:
@@ -161,24 +173,25 @@ def _merged(found: Deadline) -> list[tuple[float, float, Manoeuvre]]:
     return merged
 
 
-def _across(vehicle: Vehicle, slip_rad: float) -> arb:
-    """Return the greatest acceleration across the path at top speed, the slip angle off by its errors [m/s^2]."""
+def _across(vehicle: Vehicle, slip_rad: float, speed_mps: float) -> arb:
+    """Return the greatest acceleration across the path at a speed, the slip angle off by its errors [m/s^2]."""
     error = vehicle.bounds.steering_rad + vehicle.bounds.steering_bias_rad
-    return arb(vehicle.v_max_mps) ** 2 * (arb(abs(slip_rad)) + arb(error)).sin() / arb(vehicle.l_r_m)
+    return arb(speed_mps) ** 2 * (arb(abs(slip_rad)) + arb(error)).sin() / arb(vehicle.l_r_m)
 
 
 def _held_within_grip(vehicle: Vehicle, beta_rad: float) -> bool:
     grip = vehicle.bounds.lateral_accel_mps2
     # a held slip angle may be that of the grip itself written in decimals, 1e-9 rad too large
-    return grip is None or bool(_across(vehicle, max(0.0, abs(beta_rad) - 2e-9)) <= grip * GRIP_SLACK)
+    least = max(0.0, abs(beta_rad) - 2e-9)
+    return grip is None or bool(_across(vehicle, least, vehicle.v_max_mps) <= grip * GRIP_SLACK)
 
 
-def _within_grip(vehicle: Vehicle, manoeuvre: Manoeuvre, beta_rad: float) -> bool:
+def _within_grip(vehicle: Vehicle, manoeuvre: Manoeuvre, beta_rad: float, speed_mps: float) -> bool:
     grip = vehicle.bounds.lateral_accel_mps2
     if grip is None:
         return True
     assert vehicle.deceleration_mps2 is not None
-    across = _across(vehicle, backup_slip_rad(vehicle, manoeuvre, beta_rad))
+    across = _across(vehicle, backup_slip_rad(vehicle, manoeuvre, beta_rad), speed_mps)
     return bool((across * across + arb(vehicle.deceleration_mps2) ** 2).sqrt() <= grip * GRIP_SLACK)
 
 
@@ -205,10 +218,12 @@ def _manoeuvre_clear(
     origin = Seen(vehicle, (0.0, 0.0), beta_rad)
 
     def holds(s: float, ds: float, q: float, dq: float) -> bool:
+        if q - dq > bounds.stops_after(s + ds):
+            return True  # no braking path that starts so early is that long
         px, py = _carried(ahead, q, dq)
-        stray = bounds.pad(s + ds + q + dq) + bounds.lag(change, q + dq)
+        stray = bounds.pad(s + ds + q + dq) + bounds.lag(change, s + ds, q + dq)
         x, y = seen.at(s, ds)
-        if not _at_least(x - px, y - py, bounds.radius + stray + bounds.obstacle * bounds.passed_s(q + dq)):
+        if not _at_least(x - px, y - py, bounds.radius + stray + bounds.obstacle * bounds.passed_s(s + ds, q + dq)):
             return False
         if s + ds + q + dq + stray <= room:  # no path leads farther than it is long
             return True

@@ -23,7 +23,7 @@ from shield.vehicle import Bounds, Vehicle, load_vehicle
 from shield.verify import units
 from shield.verify.cells import PRECISION_BITS
 from shield.verify.check import check
-from shield.verify.deadlines import reference_radius_m
+from shield.verify.deadlines import Pace, reference_radius_m, sound
 from shield.verify.run import assemble, verify
 from shield.verify.units import Settings, left_out, methods, run_unit, unit_names
 from shield.verify.worst import follows, sound_under_bounds
@@ -56,6 +56,47 @@ def longer_by(found: Deadline, vehicle: Vehicle, seconds: float) -> Deadline:
 def test_the_car_is_proved(r: float, xi: float, share: float) -> None:
     away, found = ask(CAR, r, xi, share * grip_slip_rad(CAR))
     assert sound_under_bounds(CAR, away, share * grip_slip_rad(CAR), found)
+
+
+@given(st.floats(20.0, 60.0), st.floats(-3.14, 3.14), st.floats(-1.0, 1.0), st.floats(0.0, 13.9))
+@settings(max_examples=30)
+def test_the_car_is_proved_from_a_measured_speed(r: float, xi: float, share: float, speed: float) -> None:
+    beta = share * grip_slip_rad(CAR)
+    state = State(r * math.cos(xi), r * math.sin(xi), 0.0, beta, speed)
+    disc = Disc(0.0, 0.0, reference_radius_m(CAR) - CAR.radius_m)
+    found = tolerable_deadline(Method.BACKUP, CAR, state, [disc], 4.0)
+    assert sound_under_bounds(CAR, (state.x_m, state.y_m), beta, found, speed)
+
+
+def test_a_measured_speed_is_needed_for_the_deadline_it_gives() -> None:
+    for vehicle, r in ((CAR, 38.0), (load_vehicle("demo"), 12.0)):
+        state = State(-r, 0.0, 0.0, 0.0, 5.0)
+        disc = Disc(0.0, 0.0, reference_radius_m(vehicle) - vehicle.radius_m)
+        found = tolerable_deadline(Method.BACKUP, vehicle, state, [disc], 4.0)
+        prove: Any = sound_under_bounds if vehicle is CAR else sound_of_backup
+        assert 0.0 < found.deadline_s < 4.0
+        assert prove(vehicle, (-r, 0.0), 0.0, found, 5.0)
+        assert not prove(vehicle, (-r, 0.0), 0.0, found, 8.0)
+        assert not prove(vehicle, (-r, 0.0), 0.0, found)
+
+
+def sound_of_backup(vehicle: Vehicle, away: tuple[float, float], beta: float, found: Deadline, *speed: float) -> bool:
+    return sound(vehicle, Method.BACKUP, away, beta, found, *speed)
+
+
+@given(st.floats(0.0, 13.9), st.floats(0.0, 10.0))
+def test_pace_against_small_steps(speed: float, time_s: float) -> None:
+    pace, fast, way = Pace(CAR, speed), min(13.9, speed + CAR.bounds.speed_mps), 0.0
+    for _ in range(1000):
+        step = time_s / 1000
+        faster = min(CAR.v_max_mps, fast + (CAR.a_max_mps2 or 0.0) * step)
+        way, fast = way + 0.5 * (fast + faster) * step, faster
+    assert pace.way_m(time_s) == pytest.approx(way, abs=2e-3)
+    assert pace.way_m(time_s) >= way - 1e-3
+    assert pace.speed_mps(way) == pytest.approx(fast, abs=2e-2)
+    free = Pace(CAR, None)
+    assert free.way_m(time_s) == pytest.approx(CAR.v_max_mps * time_s)
+    assert free.speed_mps(0.0) == CAR.v_max_mps
 
 
 def stood_off_m(vehicle: Vehicle, away: tuple[float, float], beta: float, found: Deadline, rng: Any) -> float:
