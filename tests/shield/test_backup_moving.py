@@ -13,7 +13,7 @@ from shield.backup.clear import point_on_turn
 from shield.backup.family import Kind, Sweep
 from shield.backup.moving import CUTS, Braking
 from shield.deadline import Deadline, Method, tolerable_deadline
-from shield.events import Arc
+from shield.events import LEAST_INNER_OF_ARC_M, Arc
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
 from shield.vehicle import Bounds, Vehicle
@@ -200,6 +200,10 @@ def test_blocked_where_a_growing_disc_meets_the_braking_vehicle(
         for s in np.linspace(0.003, length - 0.003, 15):
             ex, ey = held.seen_from(float(s), ox, oy)
             gap = float((np.hypot(px - ex, py - ey) - own - top * late).min())
+            # A disc inside the ring of the turn with little room counts as touched.
+            inside = math.hypot(ex + L_R, ey - BRAKES[name].centre_y_m) < RHO
+            if inside and RHO - own - top * float(late.max()) < LEAST_INNER_OF_ARC_M and gap > 0.0:
+                continue
             if abs(gap) > 0.05 + 2.0 * top * REST_S / CUTS**levels:
                 hit = any(start <= s <= end for start, end, which in stretches if which == column)
                 assert hit == (gap < 0.0), (s, gap)
