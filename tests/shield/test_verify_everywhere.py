@@ -63,6 +63,18 @@ def test_tracked_numbers_bound_floating_point(which: int, a: float, b: float, wi
     assert narrow.error < 1e-9
 
 
+def test_errors_add_up_as_they_must() -> None:
+    two, three = Tracked(arb(2.0), 0.1), Tracked(arb(-3.0), 0.2)
+    assert (two * three).error == pytest.approx(2.1 * 3.2 - 6.0)
+    assert (two + three).error == pytest.approx(0.3)
+    assert (two - three).error == pytest.approx(0.3)
+    assert (two * two).error == pytest.approx(2.1**2 - 4.0)
+    assert (-three).error == 0.2
+    assert (1.0 - two).error == pytest.approx(0.1)
+    assert (2.0 * three).error == pytest.approx(0.4)
+    assert three.most == pytest.approx(3.2)
+
+
 def test_tracked_numbers_compare_as_may_be() -> None:
     assert Tracked(arb(1.0, 0.5)) > 1.2
     assert not Tracked(arb(1.0, 0.5)) > 1.6
