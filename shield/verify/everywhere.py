@@ -20,7 +20,7 @@ and one midpoint decides each stretch between two roots. In four steps:
    Hence, if noise <= GRAZE/2, on a stretch without a root F has the sign that the midpoint says, up to `SPREAD` GRAZE:
    the midpoint of a stretch that a root bounds cannot be nearer to a graze than its ends, and the root of how far F is
    below its crest adds up as |sin| does: 9 GRAZE for one event, 58 GRAZE where an arc's or a segment's side and the
-   circle about its end touch, both grazed at once.
+   circle about its end touch, both grazed at once (docs/deadlines.md has it in full).
 4. Margin. A distance is then off by SPREAD GRAZE/c for a circle of radius c (at least `LEAST_INNER_M`; a smaller ring
    counts for nothing), to which comes how far the body frame, the arc and the ends of a stretch are off. `decide` shows
    in every cell, for every event of every manoeuvre, that the sum is below the margin.
