@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from shield.answer import Certificate, Deadline
 from shield.arc import Reach
-from shield.deadline import Certificate, Deadline
 from shield.hold import hold_distance
 from shield.manoeuvre import grip_slip_rad
 from shield.state import Disc, State, wrap_angle
@@ -83,14 +83,6 @@ def barrier_slope(vehicle: Vehicle, r_m: npt.ArrayLike, xi_rad: npt.ArrayLike, b
     beta = np.asarray(beta_rad, dtype=np.float64)
     turn = barrier.sigma * np.sin(0.5 * xi) / (2.0 * barrier.r_bar_m)
     return np.asarray(np.cos(xi - beta) / r**2 + turn * (np.sin(xi - beta) / r + np.sin(beta) / vehicle.l_r_m))
-
-
-def slope_bound(vehicle: Vehicle, r_m: npt.ArrayLike, beta_rad: npt.ArrayLike) -> Array:
-    """Return 1/r^2 + sigma/(2 r_bar) (1/r + |sin beta|/l_r), an upper bound of |dh/ds| [1/m^2] over every xi."""
-    barrier = barrier_of(vehicle)
-    r = np.asarray(r_m, dtype=np.float64)
-    curvature = np.abs(np.sin(np.asarray(beta_rad, dtype=np.float64))) / vehicle.l_r_m
-    return np.asarray(1.0 / r**2 + barrier.sigma / (2.0 * barrier.r_bar_m) * (1.0 / r + curvature))
 
 
 def class_k_gain(barrier: Barrier) -> float:

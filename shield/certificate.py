@@ -19,19 +19,24 @@ from shield.vehicle import Bounds, Vehicle
 FORMAT = "headway-certificate"
 VERSION = 1
 
-NEEDED = ("rounding", "deadlines")
-"""Claims a guard needs: its deadlines are sound and their rounding margins sufficient."""
+NEEDED = ("rounding", "everywhere", "deadlines")
+"""Claims a guard needs: its deadlines are sound, and their rounding margins sufficient in every cell."""
 
 RESTS_ON = (
+    "answer.py",
     "arc.py",
+    "backup/along.py",
     "backup/clear.py",
     "backup/cover.py",
     "backup/family.py",
+    "backup/gaps.py",
     "backup/many.py",
     "backup/moving.py",
+    "backup/passive.py",
     "backup/query.py",
     "backup/question.py",
     "backup/sensing.py",
+    "backup/still.py",
     "backup/turn.py",
     "barrier.py",
     "deadline.py",

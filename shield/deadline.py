@@ -10,12 +10,16 @@ Reference: Odema et al., EnergyShield, arXiv 2302.06572 (tolerable deadline).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
-from shield.manoeuvre import Manoeuvre
+from shield.answer import Certificate, Deadline, Interval
+from shield.backup.query import backup_deadline
+from shield.barrier import barrier_deadline
+from shield.published import published_deadline
 from shield.state import Disc, State
 from shield.vehicle import Vehicle
+
+__all__ = ["Certificate", "Deadline", "Interval", "Method", "tolerable_deadline"]
 
 
 class Method(StrEnum):
@@ -24,55 +28,6 @@ class Method(StrEnum):
     PUBLISHED = "published"
     BARRIER = "barrier"
     BACKUP = "backup"
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """`manoeuvre` may start anywhere between `start_m` and `end_m` [m] of the held arc, the switch time included."""
-
-    start_m: float
-    end_m: float
-    manoeuvre: Manoeuvre
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What proves a deadline: for every place on the held arc a manoeuvre that clears every listed obstacle.
-
-    Args:
-        intervals: In order, without a gap from 0 to the certified distance; empty when nothing is certified.
-        single: The constant manoeuvre that serves longest from the start of the arc, for when the state is lost.
-        single_until_m: Up to where on the arc `single` may start [m].
-        single_until_s: The least time in which that place can be reached [s].
-        bounds: Fingerprint of the vehicle and its declared bounds.
-    """
-
-    intervals: tuple[Interval, ...]
-    single: Manoeuvre | None
-    single_until_m: float
-    single_until_s: float
-    bounds: str
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """How long the held control may be kept, and why no longer.
-
-    Args:
-        deadline_s: Tolerable deadline [s], at most the cap asked for.
-        distance_m: Arc length that the deadline allows [m].
-        limited_by: "obstacle:<index>", "bound:<name>" or "cap".
-        manoeuvre: The manoeuvre that is due at the deadline; None when there is none.
-        certificate: What proves it.
-        guarantee: Whether the deadline is a guarantee for every listed obstacle at once.
-    """
-
-    deadline_s: float
-    distance_m: float
-    limited_by: str
-    manoeuvre: Manoeuvre | None
-    certificate: Certificate
-    guarantee: bool
 
 
 def tolerable_deadline(
@@ -100,18 +55,11 @@ def tolerable_deadline(
             cap is not positive, or `method` is unknown.
     """
     _check(vehicle, state, obstacles, cap_s, beta_in_flight_rad)
-    # Imported when first asked for: these modules build on the types above.
     if method is Method.BACKUP:
-        from shield.backup.query import backup_deadline
-
         return backup_deadline(vehicle, state, obstacles, cap_s, beta_in_flight_rad)
     if method is Method.BARRIER:
-        from shield.barrier import barrier_deadline
-
         return barrier_deadline(vehicle, state, obstacles, cap_s)
     if method is Method.PUBLISHED:
-        from shield.published import published_deadline
-
         return published_deadline(vehicle, state, obstacles, cap_s)
     raise ValueError(f"method = {method!r}: must be one of {', '.join(map(str, Method))}")
 

@@ -18,6 +18,13 @@ import math
 ARC_IS_LINE_RAD = 1e-12
 """An arc that turns less than this over the length asked about counts as a line: it strays by 5e-13 of its length."""
 
+GRAZE = 1e-8
+"""A quadratic that misses zero by less than this all along the arc counts as touching it: in m^2 for a circle, in m for
+a line. Rounding can then hide no root of a deeper crossing (`shield.verify.everywhere`)."""
+
+LEAST_INNER_M, LEAST_INNER_OF_ARC_M = 0.25, 1.0
+"""A disc counts as lying inside a turning circle, or arc, only with this much room [m]: squares of less lose digits."""
+
 Roots = list[float]
 
 
@@ -83,7 +90,9 @@ class Arc:
         """Append the solutions of a t^2 + 2 half_b t + c = 0 as arc lengths."""
         discriminant = half_b * half_b - a * c
         if discriminant < 0.0:
-            return
+            if discriminant < -GRAZE * abs(a + 0.25 * self.kappa * self.kappa * c):
+                return
+            discriminant = 0.0
         q = math.sqrt(discriminant)
         q = -half_b - q if half_b > 0.0 else q - half_b
         kappa, period, length = self.kappa, self.period, self.length

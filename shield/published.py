@@ -20,9 +20,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from shield.answer import Certificate, Deadline
 from shield.arc import Reach
 from shield.barrier import Array, barrier_of, barrier_value, covered, least_distance, polar_of
-from shield.deadline import Certificate, Deadline
 from shield.state import Disc, State
 from shield.vehicle import Barrier, Vehicle
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 from shield.backup.family import Kind, Sweep
-from shield.events import Arc
+from shield.events import LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
 
 Stretch = tuple[float, float]
 Test = Callable[[float, float], bool]
@@ -17,7 +17,7 @@ Test = Callable[[float, float], bool]
 
 def first_hit(arc: Arc, ox: float, oy: float, radius: float) -> float:
     """Return where the held arc first touches the disc [m]; infinite when it never does up to the arc's length."""
-    if ox * ox + oy * oy < radius * radius:
+    if ox * ox + oy * oy <= radius * radius:  # touching counts: its root, s = 0, is not among those found
         return 0.0
     roots: list[float] = []
     arc.add_circle(roots, 0.0, 0.0, radius, ox, oy)
@@ -53,9 +53,9 @@ def _circle(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: fl
     centre_y, rho = sweep.centre_y_m, sweep.rho_m
     outer, inner = rho + radius, rho - radius
     arc.add_circle(roots, -l_r, centre_y, outer, ox, oy)
-    if inner > 0.0:
+    if inner > LEAST_INNER_M:
         arc.add_circle(roots, -l_r, centre_y, inner, ox, oy)
-    outer2, inner2 = outer * outer, inner * inner if inner > 0.0 else -1.0
+    outer2, inner2 = outer * outer, inner * inner if inner > LEAST_INNER_M else -1.0
 
     def test(x: float, y: float) -> bool:
         x += l_r
@@ -103,7 +103,7 @@ def _arc(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: float
     for x, y in ends:
         arc.add_circle(roots, x, y, radius, ox, oy)
     outer2, inner = (rho + radius) ** 2, rho - radius
-    inner2 = inner * inner if inner > 0.0 else -1.0
+    inner2 = inner * inner if inner > LEAST_INNER_OF_ARC_M else -1.0
     start, span = sweep.start_rad, sweep.end_rad - sweep.start_rad
     radius2 = radius * radius
     (x0, y0), (x1, y1) = ends

@@ -5,15 +5,16 @@ arc's end, so that sorting a column gives its stretches; one midpoint per stretc
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shield.backup.cover import Blocked
 from shield.backup.family import Kind, Sweep
-from shield.events import Arc
+from shield.events import GRAZE, LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -48,7 +49,7 @@ def roots_of(arc: Arc, a: Array, half_b: Array, c: Array) -> Array:
     if arc.kappa != 0.0:
         s = np.arctan((0.5 * arc.kappa) * s) * (2.0 / arc.kappa)
         s = np.where(s < 0.0, s + arc.period, s)
-    real = discriminant >= 0.0
+    real = discriminant >= -GRAZE * np.abs(a + (0.25 * arc.kappa * arc.kappa) * c)
     # A quotient 0/0 is a quadratic without a question; it compares false and falls out here.
     return np.where(np.concatenate((real, real)) & (s > 0.0) & (s < arc.length), s, arc.length)
 
@@ -73,7 +74,7 @@ def first_hits(arc: Arc, ox: Array, oy: Array, radius: Array) -> Array:
     n = ox.shape[0]
     s = roots_of(arc, a, half_b, c)
     first = np.minimum(s[:n], s[n:])
-    return np.where(c < 0.0, 0.0, np.where(first < arc.length, first, np.inf))
+    return np.where(c <= 0.0, 0.0, np.where(first < arc.length, first, np.inf))
 
 
 def blocked_many(arc: Arc, l_r: float, sweep: Sweep, ox: Array, oy: Array, radius: Array) -> list[Blocked]:
@@ -88,6 +89,91 @@ def blocked_many(arc: Arc, l_r: float, sweep: Sweep, ox: Array, oy: Array, radiu
         shape = segment_shape(np.array(0.0), np.array(sweep.length_m), radius)
     start, end, column = stretches_of(arc, shape, ox, oy)
     return list(zip(start.tolist(), end.tolist(), column.tolist(), strict=True))
+
+
+def plain(sweep: Sweep) -> bool:
+    """Return whether `blocked_by_each` takes the sweep: a full circle, or a straight line without wedge and pad."""
+    return sweep.kind is Kind.CIRCLE or (sweep.kind is Kind.LINE and sweep.wedge_rad == 0.0 and sweep.pad_m == 0.0)
+
+
+def blocked_by_each(
+    arc: Arc, l_r: float, sweeps: Sequence[Sweep], ox: Array, oy: Array, radius: Array
+) -> Iterator[list[Blocked]]:
+    """Yield what `blocked_many` returns for each of some plain sweeps, after one pass over all their roots.
+
+    `radius` does not hold the pads. The line behind which a straight touches nothing is x = 0, as for one obstacle.
+    """
+    circles = [sweep for sweep in sweeps if sweep.kind is Kind.CIRCLE]
+    edges = [
+        edge
+        for sweep in circles
+        for edge in (radius + (sweep.rho_m + sweep.pad_m), np.maximum(sweep.rho_m - sweep.pad_m - radius, 0.0))
+    ]
+    rows = []
+    if circles:
+        centre_y = np.array([[sweep.centre_y_m] for sweep in circles for _ in range(2)])
+        rows.append(conic_of_circle(arc, -l_r, centre_y, np.stack(edges), ox, oy))
+    if len(circles) < len(sweeps):
+        rows.append(conic_of_line(arc, _LINE_NX, _LINE_NY, np.stack((radius, -radius, 0.0 * radius)), ox, oy))
+    a, half_b, c = (np.concatenate(part) for part in zip(*(np.broadcast_arrays(*row) for row in rows), strict=True))
+    s = roots_of(arc, a, half_b, c)
+    both = s.reshape(2, -1, ox.shape[0])
+    middle = seen_from(arc, np.array(0.5 * arc.length), ox, oy)
+    done = 0
+    for sweep in sweeps:
+        if sweep.kind is Kind.CIRCLE:
+            begin = 2 * done
+            outer, inner = edges[begin], edges[begin + 1]
+            # An inner ring that is not there holds nothing, not even its centre.
+            bounds = (outer * outer, np.where(inner > LEAST_INNER_M, inner * inner, -1.0))
+            test: EdgeTest = partial(_on_ring, l_r, sweep.centre_y_m)
+            roots = both[:, begin : begin + 2]
+            done += 1
+        else:
+            bounds, test, roots = (radius, radius), _straight_ahead, both[:, 2 * len(circles) :]
+        yield _stretches_among(arc, roots.reshape(-1, ox.shape[0]), (ox, oy), middle, bounds, test)
+
+
+_LINE_NX, _LINE_NY = np.array([[0.0], [0.0], [1.0]]), np.array([[1.0], [1.0], [0.0]])
+
+EdgeTest = Callable[[Array, Array, Array, Array], Mask]
+
+
+def _on_ring(l_r: float, centre_y: float, x: Array, y: Array, outer2: Array, inner2: Array) -> Mask:
+    x, y = x + l_r, y - centre_y
+    square = x * x + y * y
+    return (square > inner2) & (square < outer2)
+
+
+def _straight_ahead(x: Array, y: Array, radius: Array, _: Array) -> Mask:
+    return (x > 0.0) & (np.abs(y) < radius)
+
+
+def _stretches_among(
+    arc: Arc,
+    roots: Array,
+    centres: tuple[Array, Array],
+    middle: tuple[Array, Array],
+    bounds: tuple[Array, Array],
+    test: EdgeTest,
+) -> list[Blocked]:
+    """Return the stretches in which a test holds that can change only at the roots; `middle` is half way along."""
+    changes = (roots < arc.length).any(axis=0)
+    always = np.flatnonzero(test(*middle, *bounds) & ~changes)
+    found = [(0.0, arc.length, index) for index in always.tolist()]
+    columns = np.flatnonzero(changes)
+    if columns.size:
+        edges = np.zeros((roots.shape[0] + 2, columns.size))
+        edges[1:-1] = roots[:, columns]
+        edges[-1] = arc.length
+        edges.sort(axis=0)
+        x, y = seen_from(arc, 0.5 * (edges[:-1] + edges[1:]), centres[0][columns], centres[1][columns])
+        hit = test(x, y, bounds[0][columns], bounds[1][columns]) & (edges[1:] > edges[:-1])
+        stretch, which = np.nonzero(hit)
+        found += zip(
+            edges[stretch, which].tolist(), edges[stretch + 1, which].tolist(), columns[which].tolist(), strict=True
+        )
+    return found
 
 
 Test = Callable[[Array, Array], Mask]
@@ -123,11 +209,11 @@ def stretches_of(arc: Arc, shape: Shape, ox: Array, oy: Array) -> tuple[Array, A
     return edges[stretch, column], edges[stretch + 1, column], column
 
 
-def circle_shape(l_r: float, sweep: Sweep, radius: Array) -> Shape:
+def circle_shape(l_r: float, sweep: Sweep, radius: Array, least_inner_m: float = LEAST_INNER_M) -> Shape:
     """Return the dilated full circle of `sweep`."""
     rho, centre_y = sweep.rho_m, sweep.centre_y_m
     outer, inner = rho + radius, np.maximum(rho - radius, 0.0)
-    outer2, inner2 = outer * outer, np.where(rho > radius, inner * inner, -1.0)
+    outer2, inner2 = outer * outer, np.where(inner > least_inner_m, inner * inner, -1.0)
 
     def inside(x: Array, y: Array) -> Mask:
         x, y = x + l_r, y - centre_y
@@ -155,7 +241,7 @@ def arc_shape(l_r: float, sweep: Sweep, start: Array, end: Array, radius: Array)
     """Return the dilated arcs of the circle of `sweep` between the turn angles `start` and `end` [rad]."""
     side, rho, centre_y = sweep.side, sweep.rho_m, sweep.centre_y_m
     zero_angle = sweep.slip_rad - 0.5 * math.pi
-    ring = circle_shape(l_r, sweep, radius)
+    ring = circle_shape(l_r, sweep, radius, LEAST_INNER_OF_ARC_M)
     assert ring.circles is not None
     x0, y0 = -l_r + rho * np.cos(zero_angle + start), centre_y + side * rho * np.sin(zero_angle + start)
     x1, y1 = -l_r + rho * np.cos(zero_angle + end), centre_y + side * rho * np.sin(zero_angle + end)

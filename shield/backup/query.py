@@ -11,11 +11,12 @@ is over T.
 import math
 from collections.abc import Sequence
 
+from shield.answer import Certificate, Deadline, Interval
 from shield.arc import Reach
+from shield.backup.along import cover_from
 from shield.backup.family import FamilyOf
 from shield.backup.moving import CUTS, FINEST
-from shield.backup.question import Cover, Question, bodies_of, cover_from
-from shield.deadline import Certificate, Deadline, Interval
+from shield.backup.question import Cover, Question, bodies_of
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
 from shield.vehicle import Vehicle
@@ -23,10 +24,14 @@ from shield.vehicle import Vehicle
 SEARCH_M = 1e-3
 """The search over the distance driven stops when it knows it to this [m]; what it returns is certified in full."""
 
-SEARCH_S = 2e-4
-"""The search over the time, with moving obstacles, stops when it knows it to this [s] or to `SEARCH_SHARE` of it."""
+SEARCH_S, SEARCH_SHARE = 3e-4, 5e-3
+"""The search over the time, with moving obstacles, stops when it knows it to this [s], or to this share of it."""
 
-SEARCH_SHARE = 2e-3
+NEAR = 0.75
+"""What fails this close to what it was asked for is often the answer, so just above is tried next."""
+
+PIECE_S, PIECE_SHARE = 6e-4, 1e-2
+"""A braking path is cut, where it has to be, into pieces of no more than this time [s], or this share of the answer."""
 
 
 def backup_deadline(
@@ -63,34 +68,29 @@ def _cover_moving(question: Question, reach: Reach, cap_s: float) -> Cover:
     def cover_until(time_s: float) -> Cover:
         return cover_from(question, 0.0, reach.distance_m(time_s), time_s + switch_s)
 
-    longest = high = cap_s + bounds.sensing_age_s
-    low, limit = 0.0, ""
-    # First with the braking path in coarse pieces, which can only be too short, by no more than their own time.
-    for question.levels in range(1, FINEST + 1):
-        piece_s = reach.v_max_mps / (question.vehicle.deceleration_mps2 or math.inf) / CUTS**question.levels
-        high = longest if question.levels == 1 else min(longest, low + 2.0 * CUTS * piece_s)
-        cover = cover_until(high)
+    rest_s = reach.v_max_mps / (question.vehicle.deceleration_mps2 or math.inf)
+    low, high, limit = 0.0, cap_s + bounds.sensing_age_s, ""
+    time_s, known = high, -1.0
+    # Whatever a later time covers, an earlier one covers too: less growth, shorter braking. What is shorter than the
+    # state is old is a deadline of zero.
+    while not limit or (high - low > max(SEARCH_S, SEARCH_SHARE * low) and high > bounds.sensing_age_s):
+        piece_s = max(PIECE_S, PIECE_SHARE * time_s)
+        question.levels = min(FINEST, max(1, math.ceil(math.log(max(rest_s / piece_s, 1.0), CUTS))))
+        cover = cover_until(time_s)
+        nearer = False
         if not cover.limit:
-            low = high
-            if high == longest:
+            if not limit:
                 return cover
-            continue
-        limit = cover.limit
-        low = max(low, min(high, reach.time_s(cover.end_m)))
-        exact = max(SEARCH_S, SEARCH_SHARE * low)
-        # Whatever a later time covers, an earlier one covers too: less growth, shorter braking.
-        while high - low > max(exact, piece_s):
-            middle = 0.5 * (low + high)
-            cover = cover_until(middle)
-            if cover.limit:
-                high, limit = middle, cover.limit
-                low = max(low, min(middle, reach.time_s(cover.end_m)))
-            else:
-                low = middle
-        if piece_s <= exact:
-            break
-    cover = cover_until(low)
-    return Cover(cover.end_m, cover.pieces, cover.until_m, cover.limit or limit)
+            low = known = time_s
+            best = cover
+        else:
+            high, limit = time_s, cover.limit
+            done_s = min(time_s, reach.time_s(cover.end_m))
+            nearer, low = done_s > max(low, NEAR * time_s), max(low, done_s)
+        time_s = _next_between(low, high, max(SEARCH_S, SEARCH_SHARE * low), nearer)
+    if known != low:
+        best = cover_until(low)
+    return Cover(best.end_m, best.pieces, best.until_m, best.limit or limit)
 
 
 def _cover_static(question: Question) -> Cover:
@@ -121,15 +121,23 @@ def _largest_own(question: Question, start: float, first: Cover | None) -> Cover
     limit = cover.limit
     low = max(start, cover.end_m)
     # A shorter way has smaller pads: whatever the family of a longer way covers, its own covers too.
+    nearer = True
     while high - low > SEARCH_M:
-        middle = 0.5 * (low + high)
-        cover = cover_from(question, start, middle)
+        way = _next_between(low, high, SEARCH_M, nearer)
+        cover = cover_from(question, start, way)
+        nearer = False
         if cover.limit:
-            high, low, limit = middle, max(low, cover.end_m), cover.limit
+            nearer = cover.end_m > low
+            high, low, limit = way, max(low, cover.end_m), cover.limit
         else:
-            low = middle
+            low = way
     cover = cover_from(question, start, low)
     return Cover(cover.end_m, cover.pieces, cover.until_m, limit)
+
+
+def _next_between(low: float, high: float, grain: float, nearer: bool) -> float:
+    """Return what to try next: the middle, or just above `low` when that is likely to be the answer."""
+    return low + grain if nearer and high - low > 2.0 * grain else 0.5 * (low + high)
 
 
 _latest: list[tuple[Vehicle, str]] = []

@@ -1,4 +1,4 @@
-"""One state's question with every fixed bound in its numbers, and how far one family of manoeuvres covers the arc.
+"""One state's question with every fixed bound in its numbers.
 
 Rounding: every obstacle is taken larger by `MARGIN_M` and `MARGIN_RELATIVE` of its distance, far more than the
 arithmetic can be wrong, so that a deadline is always rounded towards safety.
@@ -10,14 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shield.backup.clear import blocked, first_hit
-from shield.backup.cover import Blocked, Clear, best_from, clear_stretches
-from shield.backup.family import Family, FamilyOf, Kind, Sweep
-from shield.backup.many import Array, blocked_many, first_hits
-from shield.backup.moving import blocked_moving
-from shield.backup.sensing import beyond_range, beyond_view
-from shield.backup.turn import turn_clear_until
-from shield.events import Arc
+from shield.backup.family import FamilyOf
+from shield.backup.many import Array
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
 from shield.vehicle import Vehicle
@@ -27,18 +21,6 @@ MARGIN_M = 1e-6
 
 MARGIN_RELATIVE = 1e-9
 """Declared rounding margin on every obstacle's radius, per metre of its distance."""
-
-TURNS_AT_MOST = 64
-"""Full turns of the held arc that one certificate lists; a longer hold is cut off there."""
-
-FEW = 4
-"""Up to so many obstacles go through plain arithmetic; more go through numpy, an obstacle per column."""
-
-OVERLAP_M = 1e-3
-"""A turn followed by a straight is followed this far into what takes over [m], so that rounding leaves no gap."""
-
-BEYOND_RANGE, BEYOND_VIEW = -2, -3
-"""What ends a stretch when it is not an obstacle."""
 
 Body = tuple[float, float, float]
 """Body coordinates of an obstacle's centre at the start and its radius with every fixed bound in it [m]."""
@@ -56,7 +38,7 @@ class Question:
         along_m: Error of the place along the arc at its start, e [m]; odometry drift adds to it on the way.
         cap_m: Distance beyond which nothing is asked [m].
         speeds: Top speeds of the obstacles [m/s]; empty when none moves.
-        levels: How finely the braking path is cut where obstacles move.
+        levels: How many times a piece of a braking path may be cut where obstacles move.
     """
 
     vehicle: Vehicle
@@ -109,194 +91,5 @@ def bodies_of(vehicle: Vehicle, state: State, obstacles: Sequence[Disc]) -> list
     return bodies
 
 
-def cover_from(question: Question, start: float, end: float, elapsed_s: float = 0.0) -> Cover:
-    """Return the cover of [start, end] by the family of a way of `end` metres.
-
-    Args:
-        question: The state's question.
-        start: Where on the held arc the cover begins [m].
-        end: Where it need not go on [m].
-        elapsed_s: Moving obstacles only: how long they have moved when a manoeuvre starts [s].
-    """
-    family = question.family_of.after(end)
-    if not family.sweeps:
-        return Cover(start, [], {}, f"bound:{family.missing}")
-    end = min(end, TURNS_AT_MOST * 2.0 * math.pi * family.l_r_m / max(abs(math.sin(question.beta_rad)), 1e-300))
-    # A grain longer, so that taking the same terms off again cannot end a hair before `end`.
-    along = question.along_m + question.vehicle.bounds.odometry_drift * end
-    length = end + family.delay_m + along + MARGIN_M
-    arc = Arc(question.beta_rad, family.l_r_m, length)
-    limit, limit_cause = _held_limit(question, family, arc, end, elapsed_s)
-    stop = "" if limit >= end else f"obstacle:{limit_cause}"
-    if limit <= start:
-        return Cover(start, [], {}, stop)
-    clear: list[list[Clear]] = []
-    until: dict[Manoeuvre, float] = {}
-    names: list[Manoeuvre] = []
-    for sweep in family.sweeps:
-        stretches = _clear_of(question, family, arc, sweep, along, length, elapsed_s)
-        clear.append(stretches)
-        names.append(sweep.manoeuvre)
-        for first, last, _ in stretches:
-            if first <= start <= last:
-                until[sweep.manoeuvre] = min(last, limit)
-                if last >= limit:
-                    return Cover(limit, [(sweep.manoeuvre, start, limit)], until, stop)
-    turns = list(family.turns)
-    at, cause = start, -1
-    closes = arc.period if start == 0.0 and along == 0.0 and not question.speeds else math.inf
-    pieces: list[tuple[Manoeuvre, float, float]] = []
-    while at < limit:
-        best, reached, why = best_from(clear, at)
-        if best < 0 and turns:
-            # Dearer to evaluate, so asked only where nothing else goes on, and only up to where something else does.
-            enough = min([first for stretches in clear for first, _, _ in stretches if first > at], default=limit)
-            for sweep in turns:
-                names.append(sweep.manoeuvre)
-                clear.append(_turn_from(question, family, arc, sweep, along, at, min(enough, limit), length))
-                best, reached, why = best_from(clear, at)
-                if reached >= enough and len(question.bodies) > 1:
-                    break
-            if len(question.bodies) == 1:
-                turns = []
-        if best < 0:
-            break
-        pieces.append((names[best], at, min(reached, limit)))
-        at, cause = reached, why
-        if at >= closes:
-            # One whole turn of the arc is covered, and what covers it comes round again.
-            pieces = _repeated(pieces, arc.period, at, limit)
-            at = limit
-    if at >= limit:
-        return Cover(limit, pieces, until, stop)
-    return Cover(at, pieces, until, _name_of(question, clear, arc, at, cause))
-
-
-def _repeated(
-    pieces: list[tuple[Manoeuvre, float, float]], period: float, at: float, limit: float
-) -> list[tuple[Manoeuvre, float, float]]:
-    """Return pieces of [0, limit]: those given, which cover [0, at] with at >= period, again and again."""
-    every = list(pieces)
-    turn = 1
-    while at < limit:
-        for manoeuvre, _, end in pieces:
-            last = min(end + turn * period, limit)
-            if last > at:
-                every.append((manoeuvre, at, last))
-                at = last
-        turn += 1
-    return every
-
-
-def _held_limit(question: Question, family: Family, arc: Arc, end: float, elapsed_s: float) -> tuple[float, int]:
-    pad, delay = family.held_pad_m, family.delay_m
-    if len(question.bodies) > FEW or question.speeds:
-        if not question.bodies:
-            return end, -1
-        x, y, radius = question.columns()
-        hits = first_hits(arc, x, y, _grown(question, radius + pad, elapsed_s)) - delay
-        index = int(hits.argmin())
-        return (float(hits[index]), index) if hits[index] < end else (end, -1)
-    limit, cause = end, -1
-    for index, (ox, oy, dilated) in enumerate(question.bodies):
-        hit = first_hit(arc, ox, oy, dilated + pad) - delay
-        if hit < limit:
-            limit, cause = hit, index
-    return limit, cause
-
-
-def _grown(question: Question, radius: Array, elapsed_s: float) -> Array:
+def grown(question: Question, radius: Array, elapsed_s: float) -> Array:
     return radius + np.array(question.speeds) * elapsed_s if question.speeds else radius
-
-
-def _clear_of(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, along: float, length: float, elapsed_s: float
-) -> list[Clear]:
-    """Return the shrunk clear stretches of one manoeuvre."""
-    taken = _blocked_by_obstacles(question, family, arc, sweep, length, elapsed_s)
-    bounds = question.vehicle.bounds
-    if bounds.sensing_range_m is not None:
-        room = bounds.sensing_range_m - question.vehicle.radius_m - bounds.position_m - sweep.pad_m
-        taken += [(a, b, BEYOND_RANGE) for a, b in beyond_range(arc, family.l_r_m, sweep, room)]
-    if bounds.field_of_view_rad is not None:
-        taken += [(a, b, BEYOND_VIEW) for a, b in beyond_view(arc, family.l_r_m, sweep, bounds.field_of_view_rad)]
-    if arc.length < length and not (question.speeds or sweep.kind is Kind.HELD):
-        # The arc closes on itself: the same stretches come round with every turn.
-        turns = math.ceil(length / arc.length)
-        taken = [(a + k * arc.length, b + k * arc.length, why) for k in range(turns) for a, b, why in taken]
-    return clear_stretches(taken, length, along, family.delay_m + along)
-
-
-def _blocked_by_obstacles(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, length: float, elapsed_s: float
-) -> list[Blocked]:
-    bodies, l_r = question.bodies, family.l_r_m
-    if not bodies:
-        return []
-    if question.speeds:
-        x, y, radius = question.columns()
-        radius = _grown(question, radius + sweep.pad_m, elapsed_s)
-        deceleration = question.vehicle.deceleration_mps2 or math.inf
-        return blocked_moving(
-            question.beta_rad,
-            l_r,
-            length,
-            sweep,
-            (x, y, radius),
-            np.array(question.speeds),
-            (deceleration, family.speed_mps),
-            question.levels,
-        )
-    if sweep.kind is Kind.HELD:
-        longer = Arc(question.beta_rad, l_r, length + sweep.length_m)
-        if len(bodies) > FEW:
-            x, y, radius = question.columns()
-            hits = first_hits(longer, x, y, radius + sweep.pad_m).tolist()
-        else:
-            hits = [first_hit(longer, ox, oy, dilated + sweep.pad_m) for ox, oy, dilated in bodies]
-        least = min(hits)
-        return [(max(0.0, least - sweep.length_m), length, hits.index(least))] if least < math.inf else []
-    if len(bodies) > FEW:
-        x, y, radius = question.columns()
-        return blocked_many(arc, l_r, sweep, x, y, radius + sweep.pad_m)
-    return [
-        (first, last, index)
-        for index, (ox, oy, dilated) in enumerate(bodies)
-        for first, last in blocked(arc, l_r, sweep, ox, oy, dilated + sweep.pad_m)
-    ]
-
-
-def _turn_from(
-    question: Question, family: Family, arc: Arc, sweep: Sweep, along: float, at: float, enough: float, length: float
-) -> list[Clear]:
-    """Return the clear stretches of a turn followed by a straight; with several obstacles from `at` to `enough`."""
-    if len(question.bodies) == 1:
-        return _clear_of(question, family, arc, sweep, along, length, 0.0)
-    before, after = along, family.delay_m + along
-    begin = max(0.0, at - before)
-    x, y, radius = question.columns()
-    bodies = (x, y, radius + sweep.pad_m)
-    end, cause = turn_clear_until(
-        question.beta_rad, family.l_r_m, sweep, bodies, begin, min(enough + after + OVERLAP_M, length), length
-    )
-    return clear_stretches([(0.0, begin, cause), (end, length, cause)], length, before, after)
-
-
-def _name_of(question: Question, clear: list[list[Clear]], arc: Arc, at: float, cause: int) -> str:
-    """Return what ends the cover at `at`: what ended the last manoeuvre, or what blocks the place from the start."""
-    if cause == -1:
-        ends = [(last, why) for stretches in clear for _, last, why in stretches if last <= at and why != -1]
-        cause = max(ends)[1] if ends else -1
-    if cause == BEYOND_RANGE:
-        return "bound:sensing_range_m"
-    if cause == BEYOND_VIEW:
-        return "bound:field_of_view_rad"
-    if cause == -1 and not question.bodies:
-        return "bound:sensing_range_m" if question.vehicle.bounds.sensing_range_m else "bound:field_of_view_rad"
-    if cause == -1:
-        gaps = []
-        for x, y, radius in question.bodies:
-            seen_x, seen_y = arc.seen_from(at, x, y)
-            gaps.append(math.hypot(seen_x, seen_y) - radius)
-        cause = gaps.index(min(gaps))
-    return f"obstacle:{cause}"

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shield.arc import Reach
+from shield.backup.along import cover_from
 from shield.backup.family import Family, FamilyOf
-from shield.backup.question import Cover, Question, bodies_of, cover_from
+from shield.backup.question import Cover, Question, bodies_of
 from shield.deadline import Method, tolerable_deadline
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State

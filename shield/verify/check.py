@@ -9,7 +9,7 @@ from shield.certificate import Claim, VehicleCertificate
 from shield.errors import CertificateError, VehicleFileError
 from shield.vehicle import Barrier, Bounds, Vehicle
 from shield.verify.run import Progress, assemble, run_units, sources, versions
-from shield.verify.units import CELLS, CLAIMS, DEADLINES, Settings, unit_names
+from shield.verify.units import CELLS, CLAIMS, DEADLINES, EVERYWHERE, Settings, unit_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def check(
             progress(len(outcomes), len(units))
     again = assemble(vehicle, settings, outcomes)
     wrong = []
-    for name in (*CLAIMS, DEADLINES, CELLS):
+    for name in (*CLAIMS, EVERYWHERE, DEADLINES, CELLS):
         there, here = certificate.claims.get(name), again.claims[name]
         if name == CELLS and sample is not None and here.result != "refuted":
             wrong += _other_rings(there, here)
@@ -114,7 +114,7 @@ def restored(certificate: VehicleCertificate) -> tuple[Vehicle, Settings]:
 def _drawn(units: list[str], sample: int, seed: int) -> list[str]:
     rng = random.Random(seed)
     columns = [unit for unit in units if unit.startswith(f"{DEADLINES}/")]
-    rings = [unit for unit in units if unit.startswith(f"{CELLS}/")]
+    rings = [unit for unit in units if unit.startswith((f"{CELLS}/", f"{EVERYWHERE}/"))]
     share = min(1.0, sample / max(1, len(columns)))
     drawn = set(rng.sample(columns, min(sample, len(columns)))) | set(rng.sample(rings, math.ceil(share * len(rings))))
     return [unit for unit in units if unit in CLAIMS or unit in drawn]

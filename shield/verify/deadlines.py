@@ -8,8 +8,9 @@ m the middle of a piece and w its half width, an obstacle seen from the body mov
     backup    the held arc is clear of the disc, and every place on it lies in an interval of the certificate whose
               manoeuvre, started anywhere up to the switch time later, is clear of the disc
 
-The statement is about one static disc and a speed anywhere in [0, v_max]; position and heading errors, delays, grip,
-deceleration and brake build-up enter as declared.
+The statement is about one static disc and a speed anywhere in [0, v_max], or within its error of one measured, from
+which it grows by no more than the acceleration bound; position and heading errors, delays, grip, deceleration and brake
+build-up enter as declared.
 """
 
 import math
@@ -34,6 +35,29 @@ def unsupported(vehicle: Vehicle) -> list[str]:
     """Return the declared bounds that the proof leaves out."""
     errors = [name for name in BEYOND if getattr(vehicle.bounds, name) > 0.0]
     return errors + [name for name in BEYOND_LIMITS if getattr(vehicle.bounds, name) is not None]
+
+
+class Pace:
+    """How far and how fast the vehicle can have come at most, rounded up.
+
+    From v = min(v_max, measured + error):  s(t) = v t + a t^2/2 until v_max is reached, then v_max per second;
+    U(s)^2 = min(v_max^2, v^2 + 2 a s). With nothing measured, or no acceleration bound, v is v_max.
+    """
+
+    def __init__(self, vehicle: Vehicle, speed_mps: float | None) -> None:
+        self.most, self.gain = vehicle.v_max_mps, vehicle.a_max_mps2 or 0.0
+        free = speed_mps is None or vehicle.a_max_mps2 is None
+        self.start = self.most if free else min(self.most, (speed_mps or 0.0) + vehicle.bounds.speed_mps)
+
+    def way_m(self, time_s: float) -> float:
+        """Return the longest way driven in a time [m]."""
+        gaining_s = 0.0 if self.start >= self.most else min(time_s, (self.most - self.start) / self.gain)
+        way = gaining_s * (self.start + 0.5 * self.gain * gaining_s) + self.most * (time_s - gaining_s)
+        return way * (1.0 + 1e-12)
+
+    def speed_mps(self, way_m: float) -> float:
+        """Return the greatest speed after a way [m/s]."""
+        return min(self.most, math.sqrt(self.start**2 + 2.0 * self.gain * way_m) * (1.0 + 1e-12))
 
 
 class Seen:
@@ -73,13 +97,21 @@ def reference_radius_m(vehicle: Vehicle) -> float:
     return vehicle.radius_m + 2.0 if vehicle.barrier is None else vehicle.barrier.r_bar_m
 
 
-def sound(vehicle: Vehicle, method: Method, away_m: tuple[float, float], beta_rad: float, found: Deadline) -> bool:
+def sound(
+    vehicle: Vehicle,
+    method: Method,
+    away_m: tuple[float, float],
+    beta_rad: float,
+    found: Deadline,
+    speed_mps: float | None = None,
+) -> bool:
     """Decide whether a deadline found for one static disc of the reference radius is sound.
 
     Args:
         away_m: Vector from the disc's centre to the vehicle, in the body frame [m].
         beta_rad: Slip angle held [rad].
         found: The deadline, with its certificate, that the code gave.
+        speed_mps: Measured speed [m/s]; None: any.
     Returns:
         True when proved; False when refuted or undecided at the smallest piece.
     Raises:
@@ -93,29 +125,31 @@ def sound(vehicle: Vehicle, method: Method, away_m: tuple[float, float], beta_ra
         return True
     seen = Seen(vehicle, away_m, beta_rad)
     bounds = vehicle.bounds
-    hold_m = found.deadline_s * vehicle.v_max_mps
+    pace = Pace(vehicle, speed_mps)
+    hold_m, switched_m = pace.way_m(found.deadline_s), pace.way_m(found.deadline_s + bounds.switch_time_s)
     delay_m = bounds.switch_time_s * vehicle.v_max_mps
     if method is Method.BARRIER:
-        return _everywhere(0.0, hold_m + delay_m, _barrier_holds(vehicle, seen))
+        return _everywhere(0.0, switched_m, _barrier_holds(vehicle, seen))
     distance = (_square(arb(away_m[0])) + _square(arb(away_m[1]))).sqrt()
     # The disc given to the code had the reference radius less the vehicle's, in floating point: that sum counts.
     disc = arb(reference_radius_m(vehicle) - vehicle.radius_m) + arb(vehicle.radius_m)
     radius = disc + arb(bounds.position_m) + _turned_aside(vehicle) * distance
-    if not _everywhere(0.0, hold_m + delay_m, _apart(seen, radius)):
+    if not _everywhere(0.0, switched_m, _apart(seen, radius)):
         return False
     at = 0.0
     for piece in found.certificate.intervals:
         if piece.start_m > at:
             return False
         end = min(piece.end_m, hold_m)
+        braking_m = _braking_m(vehicle, pace.speed_mps(end + delay_m)) if piece.manoeuvre.braking else 0.0
         if piece.manoeuvre is Manoeuvre.BRAKE:  # braking on the held arc is the held arc, longer
-            clear, until = _apart(seen, radius), end + delay_m + _braking_m(vehicle)
+            clear, until = _apart(seen, radius), end + delay_m + braking_m
         else:
-            clear, until = _clear(vehicle, seen, piece.manoeuvre, radius), end + delay_m
+            clear, until = _clear(vehicle, seen, piece.manoeuvre, radius, braking_m), end + delay_m
         if end > at and not _everywhere(at, until, clear):
             return False
         at = max(at, end)
-    return at >= hold_m * (1.0 - 1e-12)
+    return at >= hold_m * (1.0 - 1e-11)
 
 
 def _square(value: arb) -> arb:
@@ -183,14 +217,14 @@ def _apart(seen: Seen, radius: arb) -> Predicate:
     return holds
 
 
-def _clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb) -> Predicate:
+def _clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb, braking_m: float) -> Predicate:
     """The manoeuvre, started within the piece, stays `radius` from the centre for ever or until rest."""
     slip = arb(abs(backup_slip_rad(vehicle, manoeuvre, 0.0)))
     side, l_r = manoeuvre.side, arb(vehicle.l_r_m)
     if manoeuvre is Manoeuvre.BRAKE_STRAIGHT:
-        return _segment_clear(vehicle, seen, radius)
+        return _segment_clear(seen, radius, braking_m)
     if manoeuvre.braking:
-        return _arc_clear(vehicle, seen, manoeuvre, radius)
+        return _arc_clear(vehicle, seen, manoeuvre, radius, braking_m)
 
     def circle(x: arb, y: arb) -> bool:
         rho, rear = l_r / slip.sin(), l_r / slip.tan()
@@ -213,17 +247,17 @@ def _clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb) -> P
     return holds
 
 
-def _braking_m(vehicle: Vehicle) -> float:
-    """Return v_max^2/(2 d) + v_max t_build, rounded up [m]."""
+def _braking_m(vehicle: Vehicle, speed_mps: float) -> float:
+    """Return U^2/(2 d) + U t_build, rounded up [m]."""
     if vehicle.deceleration_mps2 is None:
         raise ValueError(f"vehicle {vehicle.name!r} declares no deceleration_mps2, which a braking manoeuvre needs")
-    v_max = vehicle.v_max_mps
-    return (v_max**2 / (2.0 * vehicle.deceleration_mps2) + v_max * vehicle.bounds.brake_build_s) * (1.0 + 1e-12)
+    braked_m = speed_mps**2 / (2.0 * vehicle.deceleration_mps2)
+    return (braked_m + speed_mps * vehicle.bounds.brake_build_s) * (1.0 + 1e-12)
 
 
-def _segment_clear(vehicle: Vehicle, seen: Seen, radius: arb) -> Predicate:
+def _segment_clear(seen: Seen, radius: arb, braking_m: float) -> Predicate:
     """Braking straight ahead: the centre stays `radius` from the segment [0, L] of the body's x axis."""
-    length = arb(_braking_m(vehicle))
+    length = arb(braking_m)
 
     def holds(middle: float, half: float) -> bool:
         x, y = seen.at(middle, half)
@@ -233,11 +267,11 @@ def _segment_clear(vehicle: Vehicle, seen: Seen, radius: arb) -> Predicate:
     return holds
 
 
-def _arc_clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb) -> Predicate:
+def _arc_clear(vehicle: Vehicle, seen: Seen, manoeuvre: Manoeuvre, radius: arb, braking_m: float) -> Predicate:
     """Braking on a turn: within the arc's angles the circle must be clear, beyond them its two ends."""
     slip, l_r, side = arb(abs(backup_slip_rad(vehicle, manoeuvre, 0.0))), arb(vehicle.l_r_m), manoeuvre.side
     rho, rear = l_r / slip.sin(), l_r / slip.tan()
-    turned = arb(_braking_m(vehicle)) / rho
+    turned = arb(braking_m) / rho
     start = (l_r, -side * rear)
     cosine, sine = turned.cos(), side * turned.sin()
     end = (start[0] * cosine - start[1] * sine, start[0] * sine + start[1] * cosine)

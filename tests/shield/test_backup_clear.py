@@ -1,6 +1,7 @@
 """Blocked stretches of each manoeuvre, one obstacle at a time and in columns, against sampled distances."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from shield.backup.clear import blocked, first_hit
 from shield.backup.family import Kind, Sweep
-from shield.backup.many import Array, blocked_many, first_hits
+from shield.backup.many import Array, blocked_by_each, blocked_many, first_hits, plain
 from shield.backup.sensing import beyond_range, beyond_view
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
@@ -132,6 +133,23 @@ def test_columns_are_single_obstacles_side_by_side(
                 assert is_blocked(single, float(s)) == is_blocked(column, float(s))
         hits = first_hits(held, x, y, radius)
         assert hits[index] == pytest.approx(first_hit(held, ox, oy, dilated), abs=1e-9)
+
+
+@given(arc=arcs, spots=st.lists(obstacles, min_size=1, max_size=6), pad=st.floats(0.0, 0.5))
+def test_several_sweeps_in_one_pass_are_what_each_is_alone(
+    arc: tuple[float, float], spots: list[tuple[float, float, float]], pad: float
+) -> None:
+    held = Arc(arc[0], L_R, arc[1])
+    x, y, radius = np.array(spots).T
+    sweeps = [replace(SWEEPS["left"], pad_m=pad), SWEEPS["straight"], replace(SWEEPS["right"], pad_m=2.0 * pad)]
+    for sweep, found in zip(sweeps, blocked_by_each(held, L_R, sweeps, x, y, radius), strict=True):
+        assert plain(sweep)
+        for index, (ox, oy, dilated) in enumerate(spots):
+            single = blocked(held, L_R, sweep, ox, oy, dilated + sweep.pad_m)
+            column = [(start, end) for start, end, which in found if which == index]
+            for s in np.linspace(0.001, held.length - 0.001, 31):
+                if not any(abs(s - edge) < 1e-6 for stretch in single + column for edge in stretch):
+                    assert is_blocked(single, float(s)) == is_blocked(column, float(s))
 
 
 REGION = {name: sweep for name, sweep in SWEEPS.items() if sweep.kind in (Kind.CIRCLE, Kind.ARC, Kind.SEGMENT)}

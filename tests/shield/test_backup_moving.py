@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from shield.backup.clear import point_on_turn
 from shield.backup.family import Kind, Sweep
-from shield.backup.moving import CUTS, blocked_moving
+from shield.backup.moving import CUTS, Braking
 from shield.deadline import Deadline, Method, tolerable_deadline
-from shield.events import Arc
+from shield.events import LEAST_INNER_OF_ARC_M, Arc
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
 from shield.vehicle import Bounds, Vehicle
@@ -92,7 +92,7 @@ def test_sound_and_tight_against_the_definition(
 def test_a_crawling_car_is_the_worst_one() -> None:
     """At v_max the car outruns the disc; crawling it stays while the disc grows."""
     answer = backup(replace(UNBOUNDED, beta_max_rad=0.46), State(0.0, 0.0, 0.0), [Disc(-10.0, 0.0, 4.0, 5.0)])
-    assert answer.deadline_s == pytest.approx(0.8875, abs=0.003)
+    assert 0.8875 * 0.985 < answer.deadline_s <= 0.8875 + 1e-4
     assert answer.deadline_s <= 0.8875
     assert answer.limited_by == "obstacle:0"
     assert answer.manoeuvre is not None
@@ -190,14 +190,20 @@ def test_blocked_where_a_growing_disc_meets_the_braking_vehicle(
 ) -> None:
     levels = 3
     x, y, radius, speeds = np.array(spots).T
-    arguments = (beta, L_R, length, BRAKES[name], (x, y, radius), speeds, (DECELERATION, SPEED), levels)
-    stretches = blocked_moving(*arguments)
+    braking = Braking(beta, L_R, length, BRAKES[name], (x, y, radius), speeds, (DECELERATION, SPEED))
+    while braking.cut(0.0, length, levels):
+        pass
+    stretches = braking.blocked()
     held = Arc(beta, L_R, length)
     px, py, late = timed_points(BRAKES[name], beta)
     for column, (ox, oy, own, top) in enumerate(spots):
         for s in np.linspace(0.003, length - 0.003, 15):
             ex, ey = held.seen_from(float(s), ox, oy)
             gap = float((np.hypot(px - ex, py - ey) - own - top * late).min())
+            # A disc inside the ring of the turn with little room counts as touched.
+            inside = math.hypot(ex + L_R, ey - BRAKES[name].centre_y_m) < RHO
+            if inside and RHO - own - top * float(late.max()) < LEAST_INNER_OF_ARC_M and gap > 0.0:
+                continue
             if abs(gap) > 0.05 + 2.0 * top * REST_S / CUTS**levels:
                 hit = any(start <= s <= end for start, end, which in stretches if which == column)
                 assert hit == (gap < 0.0), (s, gap)
@@ -206,6 +212,59 @@ def test_blocked_where_a_growing_disc_meets_the_braking_vehicle(
 def test_a_vehicle_at_rest_waits_for_nothing_before_it_stands() -> None:
     standing = Sweep(Manoeuvre.BRAKE_STRAIGHT, Kind.SEGMENT)
     bodies = (np.array([3.0]), np.array([0.0]), np.array([2.0]))
-    assert blocked_moving(0.0, L_R, 0.5, standing, bodies, np.array([5.0]), (DECELERATION, 0.0), 2) == []
-    found = blocked_moving(0.0, L_R, 2.0, standing, bodies, np.array([5.0]), (DECELERATION, 0.0), 2)
+    assert Braking(0.0, L_R, 0.5, standing, bodies, np.array([5.0]), (DECELERATION, 0.0)).blocked() == []
+    found = Braking(0.0, L_R, 2.0, standing, bodies, np.array([5.0]), (DECELERATION, 0.0)).blocked()
     assert set(found) == {(1.0, 2.0, 0)}
+
+
+@pytest.mark.parametrize("name", BRAKES)
+@settings(max_examples=25)
+@given(
+    st.floats(-0.8, 0.8),
+    st.lists(
+        st.tuples(st.floats(-15.0, 20.0), st.floats(-15.0, 15.0), st.floats(0.2, 4.0), st.floats(0.1, 4.0)),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_cutting_a_path_only_ever_frees(name: str, beta: float, spots: list[tuple[float, float, float, float]]) -> None:
+    x, y, radius, speeds = np.array(spots).T
+    braking = Braking(beta, L_R, 12.0, BRAKES[name], (x, y, radius), speeds, (DECELERATION, SPEED))
+    places = np.linspace(0.003, 11.997, 60)
+
+    def blocked() -> np.ndarray:
+        stretches = braking.blocked()
+        return np.array([any(start <= s <= end for start, end, _ in stretches) for s in places])
+
+    for times in (1, 2):
+        before = blocked()
+        braking.cut(4.0, 6.0, times)
+        after = blocked()
+        # Grown by less and of the same path: a grain of rounding at an end is all that may come on top.
+        assert not (after & ~before)[1:-1][~(before[:-2] | before[2:])].any()
+
+
+@settings(max_examples=50)
+@given(st.floats(-0.8, 0.8), st.floats(-15.0, 20.0), st.floats(-15.0, 15.0), st.floats(0.2, 4.0), st.floats(0.0, 4.0))
+def test_few_obstacles_and_many_are_blocked_alike(beta: float, x: float, y: float, radius: float, top: float) -> None:
+    for sweep in BRAKES.values():
+        one = np.ones(1)
+        few = Braking(beta, L_R, 12.0, sweep, (x * one, y * one, radius * one), top * one, (DECELERATION, SPEED))
+        six = np.ones(6)
+        many = Braking(beta, L_R, 12.0, sweep, (x * six, y * six, radius * six), top * six, (DECELERATION, SPEED))
+        joined = [_joined(braking.blocked()) for braking in (few, many)]
+        assert len(joined[0]) == len(joined[1])
+        for left, right in zip(*joined, strict=True):
+            assert left == pytest.approx(right, abs=1e-6)
+
+
+def _joined(stretches: list[tuple[float, float, int]]) -> list[tuple[float, float]]:
+    """Return the union for obstacle 0, stretches shorter than a micrometre left out."""
+    found: list[tuple[float, float]] = []
+    for start, end, column in sorted(stretches):
+        if column == 0 and end - start > 1e-6:
+            if found and start - found[-1][1] <= 1e-6:
+                found[-1] = (found[-1][0], max(end, found[-1][1]))
+            else:
+                found.append((start, end))
+    return found

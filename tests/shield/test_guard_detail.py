@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shield.backup.question import cover_from
+from shield.backup.along import cover_from
 from shield.deadline import Method, tolerable_deadline
 from shield.guard import AT_REST, Decision, Guard, GuardSettings, Mode, Observation, Proposal, Reason
 from shield.guard.certify import certified_pair, quick_deadline
