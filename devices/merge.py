@@ -7,12 +7,14 @@ earlier one, hence by the same: such groups are convex and the graph of groups h
 A cut costs what onnxruntime does at a session's border: fusions and the blocked layout of convolutions end there.
 """
 
+import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import onnx
 
+from devices.memory import release_freed
 from devices.package.graph import Package, Segment
 
 MAX_MERGED_BYTES = 2**30  # far enough from protobuf's limit of 2 GiB
@@ -77,15 +79,20 @@ def merge_segments(package: Package, group: Sequence[str]) -> tuple[Segment, byt
         macs=sum(part.macs for part in parts),
     )
     model = _merge(package, parts, merged)
-    return None if model is None else (merged, model.SerializeToString())
+    return None if model is None else (merged, model)
 
 
-def _merge(package: Package, parts: Sequence[Segment], merged: Segment) -> Any | None:
-    """Return one model of several; each one's inner names get its segment's id in front, so that none clash."""
+def _merge(package: Package, parts: Sequence[Segment], merged: Segment) -> bytes | None:
+    """Return one model of several; each one's inner names get its segment's id in front, so that none clash.
+
+    Protobuf reads messages that follow each other as one, with their lists joined: so only one segment's weights are
+    parsed at a time, and the whole model is never held twice.
+    """
     shared = {spec.name for part in parts for spec in (*part.inputs, *part.outputs)}
     whole = onnx.ModelProto()
     whole.graph.name = merged.id
     values: dict[str, Any] = {}
+    written = io.BytesIO()
     for part in parts:  # one at a time: a segment's bytes and parsed model are large
         model = onnx.load_model_from_string(package.model(part.id))
         if model.functions or (whole.opset_import and _opsets(model) != _opsets(whole)):
@@ -97,19 +104,23 @@ def _merge(package: Package, parts: Sequence[Segment], merged: Segment) -> Any |
         while any(name.startswith(prefix) for name in shared):
             prefix += "/"
         _rename(model.graph, {spec.name for spec in (*part.inputs, *part.outputs)}, prefix)
-        whole.graph.node.extend(model.graph.node)
-        whole.graph.initializer.extend(model.graph.initializer)
-        whole.graph.sparse_initializer.extend(model.graph.sparse_initializer)
-        whole.graph.quantization_annotation.extend(model.graph.quantization_annotation)
         for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
             if value.name not in values:
                 values[value.name] = onnx.ValueInfoProto()
                 values[value.name].CopyFrom(value)
+        for field in ("value_info", "input", "output"):
+            model.graph.ClearField(field)
+        for name in [field.name for field, _ in model.ListFields() if field.name != "graph"]:
+            model.ClearField(name)
+        written.write(model.SerializeToString())
+        del model
+        release_freed()
     ends = [spec.name for spec in (*merged.inputs, *merged.outputs)]
     whole.graph.input.extend(values[spec.name] for spec in merged.inputs)
     whole.graph.output.extend(values[spec.name] for spec in merged.outputs)
     whole.graph.value_info.extend(value for name, value in values.items() if name not in ends)
-    return whole
+    written.write(whole.SerializeToString())
+    return written.getvalue()
 
 
 def _opsets(model: Any) -> set[tuple[str, int]]:
