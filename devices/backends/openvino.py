@@ -107,8 +107,8 @@ class LoadedModel:
         self._segment = segment
         self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
         try:
-            self._graph = _core().read_model(model)
-        except RuntimeError as error:
+            self._graph = _core().read_model(_in_one_piece(model))
+        except Exception as error:  # protobuf's and OpenVINO's own, of no common type
             raise BackendError(f"segment {segment.id!r}: OpenVINO refuses {segment.path.name}: {error}") from error
 
     def run(self, inputs: Mapping[str, Value], cancel: CancelToken | None = None) -> dict[str, Value]:
@@ -171,3 +171,11 @@ class LoadedModel:
         if precision not in (backend.precision, PRECISIONS[backend.precision]):
             raise BackendError(f"{what} computes in {precision} on {backend.target}, not in {backend.precision}")
         return compiled.create_infer_request()
+
+
+def _in_one_piece(model: bytes) -> bytes:
+    """Write a model anew: one that is pieces of protobuf one after another is sound, but OpenVINO finds it empty."""
+    import onnx
+
+    whole: bytes = onnx.load_from_string(model).SerializeToString()
+    return whole

@@ -8,9 +8,11 @@ GPU is over when the kernels launched until then are.
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -190,26 +192,42 @@ def _torch() -> Any:
 def _converter() -> Any:
     """Import onnx2torch.
 
-    It imports torchvision, which can't be imported where it was built for CUDA and torch was not, for want of two
-    operators that nobody calls here: their names are declared for it.
+    It imports torchvision for two operators of object detection. That is absent, or can't be imported, where torch
+    is for the CPU alone: then a stand-in takes its place while onnx2torch is imported, and models with those operators
+    are refused.
     """
-    torch = _torch()
-    try:
-        import_module("torchvision")
-    except ImportError as error:
-        raise BackendError("torchvision is not installed: pip install 'headway[torch]'") from error
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]  # half imported
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _KEPT.append(library)
     warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)  # its slices, checked at each load
     try:
-        return import_module("onnx2torch").convert
+        with _torchvision():
+            return import_module("onnx2torch").convert
     except ImportError as error:
-        raise BackendError("onnx2torch is not installed: pip install 'headway[torch]'") from error
+        raise BackendError(
+            "onnx2torch is not installed: pip install 'headway[onnx2torch]', or, beside a torch for the CPU alone, "
+            "pip install --no-deps onnx2torch"
+        ) from error
 
 
-_KEPT: list[Any] = []  # a torch library takes its operators along when it goes
+@contextmanager
+def _torchvision() -> Iterator[None]:
+    """Have a module of that name while the block runs."""
+    try:
+        import_module("torchvision")
+    except (ImportError, RuntimeError):  # RuntimeError: it was built for another torch
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]  # half imported
+    else:
+        yield
+        return
+    stand_in = ModuleType("torchvision")
+    stand_in.ops = ModuleType("torchvision.ops")  # type: ignore[attr-defined]
+    for name in ("nms", "roi_align"):
+        setattr(stand_in.ops, name, _no_detection)
+    sys.modules.update({"torchvision": stand_in, "torchvision.ops": stand_in.ops})
+    try:
+        yield
+    finally:
+        del sys.modules["torchvision"], sys.modules["torchvision.ops"]
+
+
+def _no_detection(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError("operators of object detection need a torchvision that fits this torch")

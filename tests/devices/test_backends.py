@@ -24,7 +24,7 @@ TOLERANCE = {**dict.fromkeys(EXACT, 1e-3), "cpu+int8": 0.15, "torch:cpu+bf16": 0
 
 
 def opened(name: str) -> Backend:
-    for backend, needs in (("openvino", ("openvino",)), ("torch", ("torch", "torchvision", "onnx2torch"))):
+    for backend, needs in (("openvino", ("openvino",)), ("torch", ("torch", "onnx2torch"))):
         if name.startswith(backend):
             for module in needs:
                 if importlib.util.find_spec(module) is None:
