@@ -1,6 +1,6 @@
 """Every backend on the package that ships: the same answers, how long it takes, how fast it stops, what it uses.
 
-    python -m benchmarks.bench_devices [--cuda] [--devices cpu,openvino:CPU] [--batches 1,8] [--rounds 200] [--json OUT]
+    python benchmarks/bench_devices.py [--cuda] [--devices cpu,openvino:CPU] [--batches 1,8] [--rounds 200] [--json OUT]
 
 Answers are compared with onnxruntime's on the CPU, the worst tensor of any segment. Devices take turns in an order that
 is shuffled anew for each round. A stop is timed from `cancel` to the thread that ran being free again, at a random
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import keep, line, machine, spread
 
-from benchmarks.machine import keep, line, machine, spread
 from devices.backend import Backend, CancelToken
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.chain import Chain

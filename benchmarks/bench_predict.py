@@ -5,7 +5,7 @@
 2. Operators timed on this machine: each network's from those of the others.
 3. Segments of the driving package on this machine, from operators of other networks.
 
-    python -m benchmarks.bench_predict [--table FULL.csv] [--networks 24] [--runs 20] [--json OUT]
+    python benchmarks/bench_predict.py [--table FULL.csv] [--networks 24] [--runs 20] [--json OUT]
 """
 
 import argparse
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from machine import keep, line, machine
 from onnx import TensorProto, helper
+from resnet import GraphBuilder, whole_model
 
-from benchmarks.machine import keep, line, machine
-from benchmarks.resnet import GraphBuilder, whole_model
 from devices.package import load_package
 from devices.predict import (
     Adapted,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def profile(
-    package: Annotated[Path, typer.Argument(help="The model package, a folder")],
+    package: Annotated[Path, typer.Argument(help="The model package, a folder, or an .onnx file")],
     devices: Annotated[str, typer.Option(help="Devices, separated by commas, as cpu:0,openvino:CPU+bf16")] = "cpu",
     batches: Annotated[str, typer.Option(help="Batches, separated by commas")] = "1",
     out: Annotated[Path | None, typer.Option(help="Write the profile here, a .toml file")] = None,
@@ -31,6 +31,9 @@ def profile(
     names = [name.strip() for name in devices.split(",")]
     try:
         numbers = tuple(int(batch) for batch in batches.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--batches {batches}: must be whole numbers separated by commas") from error
+    try:
         settings = ProfilerSettings(numbers, repeats, budget_s, idle_runs, idle_ms * 1e-3, load, declared_w=power_w)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
