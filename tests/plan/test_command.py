@@ -82,8 +82,9 @@ def test_two_boards_need_a_link(headway: Commands, profile: Callable[..., Path],
     placed = report["plans"][0]["placement"]["driving"]
     assert placed["(input)"] == placed["(answer)"] == "cpu:0"
     assert "gpu" in placed.values()
-    alone = headway.json("plan", DRIVING, "--profiles", f"{one},{other}", *QUICK)
-    assert {"cpu:0", "cpu:1"}.isdisjoint(alone["plans"][0]["placement"]["driving"].values())
+    kept = tmp_path / "p.json"
+    headway.json("plan", DRIVING, "--profiles", f"{one},{other}", "--keep-problem", kept, *QUICK)
+    assert [{link.source, link.to} for link in read_problem(kept).links] == [{"cpu:0", "cpu:1"}]
 
 
 def test_the_files_and_pictures_of_a_problem(headway: Commands, tmp_path: Path) -> None:

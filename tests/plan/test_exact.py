@@ -1,6 +1,7 @@
 """The exact solver against trying everything, and everything that any method returns against the independent check."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from runtime.plan.exact import MAX_TASKS, solve, too_large
 from runtime.plan.file import check_problem
 from runtime.plan.goal import Goal
 from runtime.plan.instance import Instance, make_instance
-from runtime.plan.problem import Problem
+from runtime.plan.problem import Cost, Device, Link, Memory, Model, Problem, Segment
 from runtime.plan.schedule import Schedule, energy_j, latency_s
 from runtime.plan.search import search
 from runtime.plan.settings.random_graphs import chain, layered
@@ -52,8 +53,9 @@ def test_it_finds_what_trying_everything_finds(given: Problem) -> None:
 @given(small_problems(most=3, channel=True))
 def test_transfers_of_one_channel_wait_for_each_other(given: Problem) -> None:
     instance = make_instance(given)
-    schedule, _ = exact(instance)
+    schedule, bound_ms = exact(instance)
     assert ms(instance, schedule) == pytest.approx(best_latency_ms(instance), rel=1e-9)
+    assert bound_ms == pytest.approx(ms(instance, schedule), rel=1e-5)
 
 
 @settings(max_examples=15)
@@ -109,6 +111,37 @@ def test_the_cheapest_plan_keeps_a_cap_on_latency() -> None:
     assert latency_s(instance, schedule.ends_s) <= cap_s * 1.00003
     assert bound_mj <= 1e3 * energy_j(instance, schedule.assignment) * (1.0 + 1e-6)
     assert energy_j(instance, schedule.assignment) < energy_j(instance, fast.assignment)
+
+
+def two_on(devices: tuple[Device, ...], costs: dict[str, Any], **more: Any) -> Instance:
+    """Return two like segments on devices without a way's cost."""
+    model = Model("m", tuple(Segment(name, costs) for name in ("x", "y")))
+    links = (Link(devices[0].name, devices[1].name),) if len(devices) > 1 else ()
+    return make_instance(Problem("p", devices, (model,), links, **more))
+
+
+def test_transfers_that_must_share_a_channel() -> None:
+    costs = {"x": (1.0, None), "y": (1.0, None), "p": (None, 1.0), "q": (None, 1.0)}
+    given = problem(costs, (("x", ("p",)), ("y", ("q",))), way_ms=5.0, channel="bus")
+    schedule, bound_ms = exact(make_instance(given))
+    assert ms(make_instance(given), schedule) == pytest.approx(12.0)
+    assert bound_ms == pytest.approx(12.0)
+
+
+def test_its_bound_knows_memories() -> None:
+    costs = {"a": Cost(1e-3, memory_bytes=600), "b": Cost(5e-3, memory_bytes=600)}
+    instance = two_on((Device("a"), Device("b")), costs, memories=(Memory("on a", 1000, ("a",)),))
+    schedule, bound_ms = exact(instance)
+    assert ms(instance, schedule) == pytest.approx(5.0)
+    assert bound_ms == pytest.approx(5.0)
+
+
+def test_its_bound_knows_that_a_device_has_one_level() -> None:
+    levels = (Cost(2e-3, energy_j=20e-3), Cost(1e-3, energy_j=30e-3))
+    instance = two_on((Device("a", ("slow", "fast")),), {"a": levels})
+    schedule, bound_ms = exact(instance, Goal(energy_cap_j=50e-3))
+    assert ms(instance, schedule) == pytest.approx(4.0)
+    assert bound_ms == pytest.approx(4.0)
 
 
 def test_a_graph_over_its_limit_is_refused_with_the_numbers() -> None:

@@ -6,8 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from runtime.plan.bounds import lower_bound_s
 from runtime.plan.errors import InfeasibleError, PlanError
+from runtime.plan.explore import Found
 from runtime.plan.file import check_problem
+from runtime.plan.instance import make_instance
 from runtime.plan.plan import better_or_same, thin
 from runtime.plan.planner import Options, Report, plan_problem
 from runtime.plan.problem import Cost, Device, Edge, Exit, Link, Memory, Model, Problem, Segment
@@ -48,6 +51,15 @@ def test_the_front_has_no_plan_that_another_betters_and_its_ends_are_proven() ->
     assert all(plan.latency_ms >= plan.lower_bound_ms * (1.0 - 1e-9) for plan in plans)
     assert plans[0].latency_ms <= report.baselines["heft"].latency_ms
     assert plans[0].latency_ms <= report.baselines["single"].latency_ms
+
+
+def test_a_bound_holds_for_plans_under_its_cap_alone() -> None:
+    full, short = make_instance(staged(), (1,)), make_instance(staged(), (0,))
+    found = Found()
+    found.prove(full, 0.02, 9e-3)
+    assert found.bound_s(full, 0.02) == 9e-3
+    assert found.bound_s(full, 0.03) == lower_bound_s(full)
+    assert found.bound_s(short, 0.01) == lower_bound_s(short)
 
 
 def test_exits_weigh_energy_and_latency_and_dropping_the_last_costs_accuracy() -> None:
