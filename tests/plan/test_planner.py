@@ -11,7 +11,7 @@ from runtime.plan.errors import InfeasibleError, PlanError
 from runtime.plan.explore import Found
 from runtime.plan.file import check_problem
 from runtime.plan.instance import make_instance
-from runtime.plan.plan import better_or_same, thin
+from runtime.plan.plan import better_or_same, pareto, thin
 from runtime.plan.planner import Options, Report, plan_problem
 from runtime.plan.problem import Cost, Device, Edge, Exit, Link, Memory, Model, Problem, Segment
 from runtime.plan.settings.random_graphs import layered
@@ -148,6 +148,12 @@ def test_a_lost_device_leaves_the_others_or_an_error_that_tells() -> None:
     assert {device.name for device in left.devices} == {"a"}
     with pytest.raises(PlanError, match="'y' can run on no device"):
         check_problem(given.without("a"))
+
+
+def test_of_plans_as_fast_as_each_other_the_thrifty_one_stays() -> None:
+    plan = quick(layered(4, 2, 1)).plans[0]
+    thrifty = replace(plan, latency_ms=plan.latency_ms * (1.0 + 1e-9), energy_mj=plan.energy_mj / 2)
+    assert pareto([plan, thrifty]) == [thrifty]
 
 
 def test_thinning_keeps_the_proven_and_the_spread() -> None:

@@ -41,6 +41,7 @@ def test_split_points_from_all_there_to_all_here() -> None:
     assert splits[-1].throughput_hz == pytest.approx(1.0 / splits[-1].latency_s)
     far_s = 22.868e-3 + 8 * 224 * 224 * 3 / 2e6 + 2e-3
     assert splits[0].latency_s == pytest.approx(far_s, rel=1e-2)
+    assert splits[0].throughput_hz == pytest.approx(1.0 / (far_s - 22.868e-3), rel=1e-2)  # the way is the slowest
     kept = pareto_splits(splits)
     assert kept[0].latency_s == min(split.latency_s for split in splits)
     assert max(split.throughput_hz for split in kept) == max(split.throughput_hz for split in splits)
