@@ -52,7 +52,7 @@ class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Offloading: policy, edge server (None: none), declared link, energy profile, the cap on waiting [windows]."""
 
-    policy: Literal["local", "eager", "uniform"] = "uniform"
+    policy: Literal["local", "eager", "uniform", "adaptive"] = "uniform"
     edge: str | None = None
     radio: Literal["wifi", "lte", "3g"] = "wifi"
     rate_mbps: float = 20.0

@@ -21,7 +21,7 @@ from carla_bridge.kinematic import KinematicWorld
 from carla_bridge.loop import RealTimeLoop, Tick
 from carla_bridge.scenario import Scenario, load_scenario
 from devices.package import load_package
-from offload.policy import POLICIES
+from offload.policy import POLICIES, PUBLISHED_POLICIES
 from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
 from runtime.serve.realtime import become_punctual
@@ -33,7 +33,7 @@ _MODEL = "driving"
 
 def demo(
     policy: Annotated[
-        list[str] | None, typer.Option(help="local, eager, uniform; default all three, one by one")
+        list[str] | None, typer.Option(help="local, eager, uniform, adaptive; default the first three, one by one")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of world, sensors and link")] = 1,
     duration_s: Annotated[float, typer.Option(help="Length of an episode [s]")] = 13.0,
@@ -48,7 +48,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table")] = False,
 ) -> None:
     """Drive one episode a policy: daemon, guard and edge server close the loop with the built-in world."""
-    policies = policy or list(POLICIES)
+    policies = policy or list(PUBLISHED_POLICIES)
     unknown = [name for name in policies if name not in POLICIES]
     if unknown:
         raise ConfigurationError(f"--policy {unknown[0]}: must be one of {', '.join(POLICIES)}")

@@ -10,9 +10,8 @@ from typing import Any
 from devices.profile import load_profile
 from devices.tensor import Array
 from offload.client import EdgeClient, Handle, Outcome
-from offload.estimate import ChannelEstimator
 from offload.link import WINDOW_S, EmulatedLink, LinkModel, Rayleigh
-from offload.policy import Action, PolicySettings, WindowPolicy, make_policy
+from offload.policy import Action, PolicySettings, WindowPolicy, make_estimator, make_policy
 from offload.radio import MEGABIT, load_radio
 from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
@@ -48,7 +47,7 @@ class Offloading:
         self.local_energy_j = local_run_j(section)
         self._settings = PolicySettings(self.local_energy_j, max_wait_windows=section.max_wait_windows)
         self._policy: WindowPolicy = make_policy(section.policy, self._settings)
-        self._estimator = ChannelEstimator(self.radio)
+        self._estimator = make_estimator(section.policy, self.radio)
         model = LinkModel(rate=Rayleigh(section.rate_mbps * MEGABIT))
         self._link = EmulatedLink(model, section.seed, origin_s=time.monotonic())
         self.client = None if section.edge is None else EdgeClient(section.edge, link=self._link)
