@@ -7,8 +7,10 @@ from itertools import product
 import pytest
 
 from shield.arc import Reach
+from shield.backup.along import _held_limit
 from shield.backup.family import Family, FamilyOf, Kind
-from shield.backup.question import Question, _blocked_by_obstacles, _held_limit, bodies_of
+from shield.backup.passive import cover_moving
+from shield.backup.question import Question, bodies_of
 from shield.deadline import Deadline, Method, tolerable_deadline
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre, braking_slip_rad, grip_slip_rad
@@ -203,9 +205,10 @@ def test_the_held_arc_ends_a_switch_before_it_touches(count: int) -> None:
 def test_a_pad_counts_like_radius_beside_moving_obstacles() -> None:
     family_of = FamilyOf(CAR, 0.1, Reach.of(CAR, None), moving=True)
     family, arc, found = family_of.after(1.0), Arc(0.1, L_M, 12.0), []
+    straight = {s.manoeuvre: s for s in family.sweeps}[Manoeuvre.BRAKE_STRAIGHT]
     for pad, radius in ((0.0, 2.0), (0.7, 1.3)):
-        asked_of = Question(CAR, 0.1, [(14.0, 1.0, radius)], family_of, 0.0, 100.0, [1.5])
-        sweep = replace({s.manoeuvre: s for s in family.sweeps}[Manoeuvre.BRAKE_STRAIGHT], pad_m=pad)
-        found.append(_blocked_by_obstacles(asked_of, family, arc, sweep, 12.0, 0.5))
-    assert found[0]
-    assert [a[:2] for a in found[1]] == [pytest.approx(b[:2]) for b in found[0]]
+        asked_of = Question(CAR, 0.1, [(18.0, 11.0, radius)], family_of, 0.0, 100.0, [1.5])
+        alone = replace(family, sweeps=(replace(straight, pad_m=pad),))
+        found.append(cover_moving(asked_of, alone, arc, (0.0, 12.0, ""), 0.0, 12.0, 0.5))
+    assert 0.5 < found[0].end_m < 12.0
+    assert found[1].end_m == pytest.approx(found[0].end_m)

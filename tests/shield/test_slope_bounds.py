@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shield.barrier import barrier_of, barrier_slope, class_k_gain, slope_bound
+from shield.barrier import barrier_of, barrier_slope, class_k_gain
 from shield.filter import _branch
 from shield.hold import Errors, _positive_for, _Walk
 from shield.vehicle import Bounds, Vehicle, load_vehicle
@@ -166,13 +166,3 @@ def test_the_admitted_slip_ends_where_the_padded_condition_does(
                     assert slope + class_k_gain(barrier) * h - rest == pytest.approx(0.0, abs=1e-9)
                     ends += 1
     assert ends > 5
-
-
-def test_the_slope_bound_is_the_sum_of_what_each_term_can_be() -> None:
-    for car in CARS:
-        barrier = barrier_of(car)
-        for r, beta in ((5.0, 0.3), (9.0, -0.7), (0.8, 0.1)):
-            wanted = r**-2.0 + 0.5 * barrier.sigma / barrier.r_bar_m * (1.0 / r + abs(math.sin(beta)) / car.l_r_m)
-            assert float(slope_bound(car, r, beta)) == pytest.approx(wanted)
-            for xi in np.linspace(-3.14, 3.14, 41):
-                assert abs(float(barrier_slope(car, r, xi, beta))) <= wanted

@@ -9,7 +9,7 @@ from shield.backup import batch, question
 from shield.backup.batch import backup_deadlines
 from shield.backup.family import Kind, Sweep
 from shield.backup.question import bodies_of
-from shield.backup.turn import _clear_until
+from shield.backup.turn import Turns
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
@@ -30,7 +30,9 @@ def test_a_fixed_curve_is_clear_until_the_walk_first_meets_a_disc(side: int, bet
     ended = 0
     for _ in range(9):
         x, y, radius = rng.uniform(-9.0, 9.0, 3), rng.uniform(-9.0, 9.0, 3), rng.uniform(0.2, 2.0, 3)
-        hops, causes = _clear_until(arc, L_M, sweep, angles, x, y, radius)
+        turns = Turns(beta, L_M, (sweep,), (x, y, radius), arc.length)
+        alone = [turns._clear_until(arc, np.array([float(side)]), angles[i : i + 1], x, y) for i in range(angles.size)]
+        hops, causes = (np.concatenate(part) for part in zip(*alone, strict=True))
         for angle, hop, cause in zip(angles, hops, causes, strict=True):
             turned = np.linspace(0.0, angle, 150) + SLIP - 0.5 * math.pi
             cx, cy = -L_M + rho * np.cos(turned), sweep.centre_y_m + side * rho * np.sin(turned)
