@@ -198,10 +198,10 @@ def plot(path: Path, curves: dict[str, list[tuple[float, float]]], caption: str)
     figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
     for name, points in curves.items():
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
-    axes.set(xlabel="deadline / latency of the full model", ylabel="accuracy (no answer in time counts as wrong)")
+    axes.set(xlabel="deadline / latency of the full model", ylabel="share right (none in time counts as wrong)")
     axes.set(xlim=(0.2, 2.0), ylim=(0.0, 1.03), title=caption)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     figure.savefig(path, dpi=130)
 
 
