@@ -21,9 +21,9 @@ from runtime.plan.instance import Instance
 from runtime.plan.modules import Modules, find_modules, place_chain
 from runtime.plan.schedule import Schedule
 
-START_TEMPERATURE, END_TEMPERATURE = 0.02, 0.0005  # as shares of the objective
+START_TEMPERATURE, END_TEMPERATURE = 0.01, 0.0007  # as shares of the objective
 SEED_PRICES = 30
-PHASES = 6
+PHASES = 3
 PRICE_SPREAD = 1.2
 
 
