@@ -1,0 +1,1 @@
+"""Analytic costs of network layers on accelerator chiplets, and of the package that joins them."""

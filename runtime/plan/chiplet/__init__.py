@@ -1,0 +1,1 @@
+"""Several models at once on a package of chiplets: windows, segments, placement, and the independent check."""
