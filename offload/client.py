@@ -1,18 +1,22 @@
 """The vehicle's side of offloading: requests out, outcomes back, every one exactly once.
 
-An `EdgeClient` has an I/O thread of its own that owns the socket. `submit` and `cancel` never block: they hand over to
-that thread through a queue and an eventfd. Outcomes come back the same way: `fileno()` becomes readable and `take()`
-returns them, so a daemon registers the descriptor in its own poller and a script calls `wait()`.
+    with EdgeClient(["tcp://10.0.0.5:5555", "tcp://10.0.0.6:5555"]) as client:
+        outcome = client.ask("driver", {"image": image}, deadline_s=time.monotonic() + 0.05)
 
-Each request ends in one outcome: the server's reply, or DEADLINE_EXCEEDED at its deadline, CANCELLED on `cancel`,
-UNAVAILABLE as soon as the peer is lost. What the server still says afterwards is counted and dropped, and the server is
-told to stop. A server is told how much time is left less the way back.
+`submit` and `cancel` never wait. Outcomes are taken with `take` once `fileno()` is readable, which suits a daemon's
+poller, or waited for with `wait` or `ask`. Each request ends in one outcome: a server's reply, or DEADLINE_EXCEEDED at
+its deadline, CANCELLED on `cancel`, UNAVAILABLE as soon as nobody is left who could answer in time. What a server still
+says afterwards is counted and dropped, and the server is told to stop. A server is told how much time is left less the
+way back. With several servers, see `offload.dispatch` for who gets what.
+
+A thread of the client's own pings the servers, watches the deadlines and reads replies while nobody waits for them. A
+caller that waits reads them itself, so that a reply wakes one thread and not two: the sockets belong to whoever holds
+the lock, and while a caller waits the thread does not watch them.
 
 With an `EmulatedLink` the real bytes of a request are held back until the declared link would have carried them, and
 those of the reply likewise; pings and cancels are not.
 """
 
-import heapq
 import itertools
 import logging
 import math
@@ -20,139 +24,82 @@ import select
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
-import msgspec
 import zmq
 
 from devices.clock import Clock, MonotonicClock
 from offload.connection import ClientSettings, Connection, PeerState, Status
+from offload.dispatch import Dispatcher, Pending
 from offload.errors import ClientError
 from offload.frames import Array, tensor_frames
-from offload.link import EmulatedLink, Transmission
+from offload.link import EmulatedLink
+from offload.outcome import Handle, Outcome, payload_bits
 from offload.wakeup import Wakeup
-from offload.wire import Cancel, Code, Reply, Request, encode
+from offload.wire import Request
+
+__all__ = ["EdgeClient", "Handle", "Outcome", "payload_bits"]
 
 _LOG = logging.getLogger("headway.offload")
-_LONGEST_US = 3_600_000_000
-_KEPT_IDS = 256
-
-
-@dataclass(slots=True, eq=False)
-class Handle:
-    """A request under way.
-
-    Args:
-        id: Unique on its client.
-        submitted_s, deadline_s: When it was submitted, and when its answer stops being of use [s].
-        transmission: Its way up the emulated link, cut short where it was given up; None without a link.
-    """
-
-    id: int
-    submitted_s: float
-    deadline_s: float
-    transmission: Transmission | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a request ended.
-
-    Args:
-        handle: The request.
-        code: OK, or why there is no answer; `message` then says what happened.
-        exit_id: Exit that gave the answer; None where the range of segments holds none.
-        outputs: Tensors by name, read-only; empty unless OK.
-        queue_s, compute_s: Time the server had it wait, and computed it [s].
-        load_s: Work the server had accepted and not finished [s].
-        ended_s: When it ended, on the client's clock [s].
-    """
-
-    handle: Handle
-    code: Code
-    message: str
-    ended_s: float
-    exit_id: str | None = None
-    outputs: Mapping[str, Array] = field(default_factory=dict)
-    queue_s: float = 0.0
-    compute_s: float = 0.0
-    load_s: float = 0.0
-
-    @property
-    def latency_s(self) -> float:
-        """Time from `submit` to the end [s]."""
-        return self.ended_s - self.handle.submitted_s
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    handle: Handle
-    request: Request
-    frames: list[Any]
-    sent: bool = False
-
-
-def payload_bits(inputs: Mapping[str, Array]) -> int:
-    """Return what the emulated link carries for a request: the bits of its tensors, as the published payload counts."""
-    return 8 * sum(array.nbytes for array in inputs.values())
+_FINE_S = 1e-3  # a poll counts in milliseconds, too coarse for an emulated link
 
 
 class EdgeClient:
-    """Talks to one edge server; every method may be called from any one thread at a time.
+    """Talks to one or several edge servers; every method may be called from any one thread at a time.
 
     Args:
-        endpoint: Address of the edge server, such as tcp://127.0.0.1:5555; it need not be there yet.
+        endpoints: Address of the edge server, such as tcp://127.0.0.1:5555, or of several; none need be there yet.
         settings: How to behave.
         clock: Passed in for tests; must go on by itself.
         link: Emulated link that the bytes are held back for; None: none. Its origin is on the same clock.
     Raises:
-        ClientError: the address is none.
+        ClientError: an address is none, or there is no address.
     """
 
     def __init__(
         self,
-        endpoint: str,
+        endpoints: str | Sequence[str],
         settings: ClientSettings | None = None,
         *,
         clock: Clock | None = None,
         link: EmulatedLink | None = None,
     ) -> None:
-        self.endpoint = endpoint
+        addresses = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+        if not addresses or len(set(addresses)) < len(addresses):
+            raise ClientError(f"endpoints = {addresses}: give at least one address, and none twice")
+        self.endpoint = ", ".join(addresses)
         self._settings = settings or ClientSettings()
         self._clock = clock or MonotonicClock()
         self._link = link
-        self._link_lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._sequence = itertools.count()
-        self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._outcomes: deque[Outcome] = deque()
-        self._open: dict[int, _Pending] = {}
-        self._expired_ids: deque[int] = deque(maxlen=_KEPT_IDS)
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closing = False
-        self.counts: Counter[str] = Counter()
-        """Outcomes by code; "lost": times the peer was lost; "late" and "stray": replies that came after the deadline,
-        and to no open request."""
+        self._leading = False  # a caller waits and reads the sockets itself
+        self._reading = False  # that caller does so just now: outcomes need not wake it
+        self._wakes_s = -math.inf
         self._wakeup = Wakeup()
         self._ready = Wakeup()
+        self._epoll = select.epoll()
+        self._epoll.register(self._wakeup.fileno(), select.EPOLLIN)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._poller.register(self._wakeup.fileno(), zmq.POLLIN)
+        self._dispatcher = Dispatcher(
+            self._settings, self._clock, link, next_id=self._ids.__next__, end=self._on_outcome
+        )
+        self._connections = self._dispatcher.connections
+        self._states: dict[str, PeerState] = {}
         try:
-            self._connection = Connection(
-                self._context, self._poller, endpoint, self._settings, self._clock, self._on_state
-            )
+            for address in addresses:
+                connection = Connection(
+                    self._context, self._watch, self._unwatch, address, self._settings, self._clock, self._on_state
+                )
+                self._connections.append(connection)
+                self._states[address] = connection.state
         except ClientError:
-            self._context.term()
-            self._wakeup.close()
-            self._ready.close()
+            self._give_back()
             raise
-        self._state = self._connection.state
         self._thread = threading.Thread(target=self._run, name="edge-client", daemon=True)
         self._thread.start()
 
@@ -165,24 +112,38 @@ class EdgeClient:
         self.close()
 
     @property
+    def states(self) -> Mapping[str, PeerState]:
+        """Whether each edge server answers, and if not why, by address."""
+        return dict(self._states)
+
+    @property
     def state(self) -> PeerState:
-        """Whether the edge server answers, and if not why."""
-        return self._state
+        """The state of the first edge server that answers; of the first one if none does."""
+        states = list(self._states.values())
+        return next((state for state in states if state.connected), states[0])
 
     @property
     def rtt_s(self) -> float:
-        """Round-trip time of the last ping, without the emulated link [s]."""
-        return self._connection.rtt_s
+        """Round-trip time of the last ping to the quickest server that answers, without the emulated link [s]."""
+        services = [item.service for item in self._connections if item.state.connected]
+        return min((service.rtt_s for service in services), default=self._connections[0].service.rtt_s)
 
     @property
     def load_s(self) -> float:
-        """Work the server last said it has accepted and not finished [s]."""
-        return self._connection.load_s
+        """Work that the least loaded server last said it has accepted and not finished [s]."""
+        services = [item.service for item in self._connections if item.state.connected]
+        return min((service.load_s for service in services), default=0.0)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Outcomes by code; "lost": times a server was lost; "late" and "stray": replies that came after the deadline,
+        and to no open request; "retried" and "hedged": copies sent to another server."""
+        return self._dispatcher.counts
 
     @property
     def damaged(self) -> int:
-        """Messages of the server that could not be read."""
-        return self._connection.damaged
+        """Messages of the servers that could not be read."""
+        return sum(item.damaged for item in self._connections)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable while outcomes wait to be taken."""
@@ -233,17 +194,34 @@ class EdgeClient:
             tensors=headers,
         )
         handle = Handle(request_id, now_s, deadline_s)
-        pending = _Pending(handle, request, data)
-        if self._link is not None and self._state.connected:
-            with self._link_lock:
-                handle.transmission = self._link.send(payload_bits(inputs), now_s)
-        self._command(lambda: self._start(pending))
+        with self._lock:
+            self._dispatcher.start(Pending(handle, request, data, payload_bits(inputs)))
+            self._read()
+            if self._dispatcher.timers.next_s < self._wakes_s:
+                self._wakeup.set()
         return handle
+
+    def ask(self, model: str, inputs: Mapping[str, Array], deadline_s: float, **options: str | int | None) -> Outcome:
+        """Send a request and wait for its outcome; the options are those of `submit`.
+
+        Raises:
+            ClientError, WireError, ValueError: as `submit`.
+        """
+        handle = self.submit(model, inputs, deadline_s, **options)  # type: ignore[arg-type]
+        others: list[Outcome] = []
+        while True:
+            for outcome in (taken := self.wait(1.0)):
+                if outcome.handle is handle:
+                    others += [item for item in taken if item is not outcome]
+                    self._put_back(others)
+                    return outcome
+            others += taken
 
     def cancel(self, handle: Handle) -> None:
         """Give a request up: it ends CANCELLED unless it has ended, its bytes stop, and the server is told to stop."""
-        self._stop_sending(handle)
-        self._command(lambda: self._give_up(handle.id, Code.CANCELLED, "cancelled"))
+        with self._lock:
+            self._dispatcher.cancel(handle)
+            self._read()
 
     def take(self) -> list[Outcome]:
         """Return the outcomes since the last call, in the order in which they came."""
@@ -255,15 +233,28 @@ class EdgeClient:
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Return outcomes as soon as there are any, or none after `timeout_s` [s]."""
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        poll.poll(1e3 * timeout_s)
-        return self.take()
+        end_s = self._clock.now_s() + timeout_s
+        poll = self._lead()
+        try:
+            while not self._outcomes and not self._closing:
+                left_s = end_s - self._clock.now_s()
+                if left_s <= 0.0:
+                    break
+                due_s = self._dispatcher.timers.next_s - self._clock.now_s()
+                self._sleep(poll, min(left_s, due_s))
+                with self._lock:
+                    self._reading = True
+                    self._read()
+                    self._dispatcher.timers.fire(self._clock.now_s())
+                    self._reading = False
+        finally:
+            self._follow()
+        return self.take() if self._outcomes else []
 
     def wait_for(self, status: Status, timeout_s: float) -> bool:
-        """Wait until the peer's status is `status`; False after `timeout_s` [s]."""
+        """Wait until the status of `state` is `status`; False after `timeout_s` [s]."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._state.status is status, timeout_s)
+            return self._changed.wait_for(lambda: self.state.status is status, timeout_s)
 
     def close(self) -> None:
         """End every open request as CANCELLED and leave; twice does no harm."""
@@ -273,152 +264,104 @@ class EdgeClient:
         self._wakeup.close()
         self._ready.close()
 
-    def _command(self, action: Callable[[], None]) -> None:
-        self._commands.put(action)
-        self._wakeup.set()
+    def _put_back(self, outcomes: list[Outcome]) -> None:
+        if outcomes:
+            self._outcomes.extendleft(reversed(outcomes))
+            self._ready.set()
 
-    # From here on everything runs on the I/O thread.
+    def _lead(self) -> Callable[[int], object]:
+        """Take the reading over from the thread, and return what waits for the sockets and for the thread's word."""
+        poll = select.poll()
+        poll.register(self._ready.fileno(), select.POLLIN)
+        with self._lock:
+            self._leading = True
+            for connection in self._connections:
+                if connection.fileno >= 0:
+                    self._epoll.modify(connection.fileno, 0)
+                    poll.register(connection.fileno, select.POLLIN)
+        return poll.poll
+
+    def _follow(self) -> None:
+        with self._lock:
+            self._leading = False
+            for connection in self._connections:
+                if connection.fileno >= 0:
+                    self._epoll.modify(connection.fileno, select.EPOLLIN)
+
+    def _sleep(self, poll: Callable[[int], object], left_s: float) -> None:
+        left_s = max(0.0, left_s)
+        if self._link is not None:
+            if left_s < _FINE_S:
+                time.sleep(left_s)
+                left_s = 0.0
+            poll(int(1e3 * left_s))
+        else:
+            poll(math.ceil(1e3 * left_s))
+
+    # What follows holds the lock.
+
+    def _read(self) -> None:
+        for connection in self._connections:
+            self._dispatcher.receive(connection)
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        if not self._reading:
+            self._ready.set()
+
+    def _on_state(self, connection: Connection) -> None:
+        state = connection.state
+        if not state.connected and self._states[connection.endpoint].connected:
+            self._dispatcher.counts["lost"] += 1
+        self._states[connection.endpoint] = state
+        self._changed.notify_all()
+        if not state.connected:
+            self._dispatcher.lost(connection)
+
+    def _watch(self, fd: int) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+
+    # What follows runs on the client's own thread.
 
     def _run(self) -> None:
         try:
             while not self._closing:
-                ready = self._poll()
-                if self._wakeup.fileno() in ready:
-                    self._wakeup.clear()
-                    self._obey()
-                for reply, tensors in self._connection.receive(ready):
-                    self._on_reply(reply, tensors)
-                self._fire()
-                self._connection.tick(ready)
+                with self._lock:
+                    self._turn()
+                self._sleep(self._poll, self._wakes_s - self._clock.now_s())
         except Exception:
             _LOG.exception("the client of %s failed", self.endpoint)
-            self._closing = True
-            self._on_state(PeerState(Status.LOST, "the client's I/O thread failed; the log says why", 0.0))
         finally:
-            self._obey()
-            for request_id in list(self._open):
-                self._give_up(request_id, Code.CANCELLED, "the client was closed")
-            self._connection.close()
-            self._context.term()
+            with self._lock:
+                failed = not self._closing
+                self._closing = True
+                if failed:
+                    for endpoint in self._states:
+                        text = "the client's thread failed; the log says why"
+                        self._states[endpoint] = PeerState(Status.LOST, text, self._clock.now_s())
+                self._dispatcher.cancel_all("the client was closed")
+                self._ready.set()
+                self._changed.notify_all()
+                self._give_back()
 
-    def _poll(self) -> dict[Any, int]:
-        next_s = min(self._connection.next_tick_s, self._timers[0][0] if self._timers else math.inf)
-        left_s = max(0.0, next_s - self._clock.now_s())
-        if self._link is None:
-            return dict(self._poller.poll(math.ceil(1e3 * left_s)))
-        if left_s < 1e-3:
-            time.sleep(left_s)  # a poll counts in milliseconds, too coarse for an emulated link
-            left_s = 0.0
-        return dict(self._poller.poll(int(1e3 * left_s)))
+    def _turn(self) -> None:
+        self._wakeup.clear()
+        self._read()
+        self._dispatcher.timers.fire(self._clock.now_s())
+        for connection in self._connections:
+            connection.tick()
+        self._read()  # whoever has sent on a socket must look whether it holds something
+        ticks_s = min(connection.next_tick_s for connection in self._connections)
+        self._wakes_s = min(ticks_s, self._dispatcher.timers.next_s)
 
-    def _obey(self) -> None:
-        while True:
-            try:
-                action = self._commands.get_nowait()
-            except Empty:
-                return
-            action()
+    def _poll(self, timeout_ms: int) -> None:
+        self._epoll.poll(1e-3 * timeout_ms)
 
-    def _fire(self) -> None:
-        while self._timers and self._timers[0][0] <= self._clock.now_s():
-            heapq.heappop(self._timers)[-1]()
-
-    def _at(self, time_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (time_s, next(self._sequence), action))
-
-    def _start(self, pending: _Pending) -> None:
-        handle = pending.handle
-        self._open[handle.id] = pending
-        if not self._state.connected:
-            self._give_up(handle.id, Code.UNAVAILABLE, self._state.reason)
-        elif len(self._open) > self._settings.open_requests:
-            text = f"{len(self._open) - 1} requests are open: at most {self._settings.open_requests} may be"
-            self._give_up(handle.id, Code.RESOURCE_EXHAUSTED, text)
-        else:
-            self._at(handle.deadline_s, lambda: self._expire(handle.id))
-            arrival_s = handle.transmission.arrival_s if handle.transmission else -math.inf
-            if arrival_s <= self._clock.now_s():
-                self._send(pending)
-            elif arrival_s < handle.deadline_s:
-                self._at(arrival_s, lambda: self._send(pending))
-
-    def _send(self, pending: _Pending) -> None:
-        handle = pending.handle
-        if handle.id not in self._open:
-            return
-        way_back_s = self._connection.rtt_s / 2.0
-        if handle.transmission is not None:
-            way_back_s += handle.transmission.reply_delay_s
-        left_s = handle.deadline_s - self._clock.now_s() - way_back_s
-        if left_s <= 0.0:
-            return  # no reply could be in time: the deadline ends it
-        left_us = min(_LONGEST_US, int(1e6 * min(left_s, 1e4)))
-        request = msgspec.structs.replace(pending.request, time_left_us=left_us)
-        pending.sent = self._connection.send([*encode(request), *pending.frames])
-        if not pending.sent:
-            self._give_up(handle.id, Code.UNAVAILABLE, f"{self.endpoint} does not take more requests")
-
-    def _on_reply(self, reply: Reply, tensors: dict[str, Array]) -> None:
-        pending = self._open.get(reply.id)
-        if pending is None:
-            self.counts["late" if reply.id in self._expired_ids else "stray"] += 1
-            return
-        transmission = pending.handle.transmission
-        if transmission is None:
-            self._answer(reply, tensors)
-        else:
-            delay_s = transmission.reply_delay_s
-            self._at(self._clock.now_s() + delay_s, lambda: self._answer(reply, tensors))
-
-    def _answer(self, reply: Reply, tensors: dict[str, Array]) -> None:
-        pending = self._open.pop(reply.id, None)
-        if pending is None:
-            self.counts["late" if reply.id in self._expired_ids else "stray"] += 1
-            return
-        self._end(
-            Outcome(
-                pending.handle,
-                reply.code,
-                reply.message,
-                self._clock.now_s(),
-                reply.exit_id,
-                tensors,
-                1e-6 * reply.queue_us,
-                1e-6 * reply.compute_us,
-                1e-6 * reply.load_us,
-            )
-        )
-
-    def _expire(self, request_id: int) -> None:
-        if request_id in self._open:
-            self._expired_ids.append(request_id)
-            self._give_up(request_id, Code.DEADLINE_EXCEEDED, "no reply came by the deadline")
-
-    def _give_up(self, request_id: int, code: Code, message: str) -> None:
-        pending = self._open.pop(request_id, None)
-        if pending is None:
-            return
-        self._stop_sending(pending.handle)
-        if pending.sent and self._state.connected:
-            self._connection.send(encode(Cancel(id=request_id)))
-        self._end(Outcome(pending.handle, code, message, self._clock.now_s()))
-
-    def _stop_sending(self, handle: Handle) -> None:
-        if self._link is not None and handle.transmission is not None:
-            with self._link_lock:
-                handle.transmission = self._link.cancel(handle.transmission, self._clock.now_s())
-
-    def _end(self, outcome: Outcome) -> None:
-        self.counts[outcome.code] += 1
-        self._outcomes.append(outcome)
-        self._ready.set()
-
-    def _on_state(self, state: PeerState) -> None:
-        if not state.connected and self._state.connected:
-            self.counts["lost"] += 1
-        with self._changed:
-            self._state = state
-            self._changed.notify_all()
-        if not state.connected:
-            for request_id in list(self._open):
-                self._give_up(request_id, Code.UNAVAILABLE, state.reason)
+    def _give_back(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        self._context.term()
+        self._epoll.close()

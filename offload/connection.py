@@ -2,14 +2,22 @@
 
 A peer counts as CONNECTED once its loop has answered, and as LOST as soon as ZeroMQ reports the connection closed, or
 a ping stays unanswered for `silence_s`: a server that is frozen keeps its connection open. Each loss drops the socket
-and opens another, so nothing written before the loss can be answered after it. ZeroMQ then reconnects by itself.
+and opens another, so nothing written before the loss can be answered after it. ZeroMQ then reconnects by itself, in
+growing intervals. A server that refuses this client as a whole is left alone for a while that doubles each time.
 
-Owned by one thread. A stall of that thread itself is not held against the peer.
+Two descriptors tell when there is something to read: the socket's and its monitor's. They only tell what came after
+the last look: whoever has touched the connection must call `receive` before waiting for them again, and `tick` looks
+at the monitor.
+
+One thread at a time may touch a connection, any thread. A stall of the one that calls `tick` is not held against the
+peer.
 """
 
 import logging
+import math
+import random
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -18,10 +26,11 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from devices.clock import Clock
+from offload.choice import Service
 from offload.errors import ClientError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array, Limits
 from offload.throttle import Throttle
-from offload.wire import FromVehicle, Hello, Ping, Pong, Reply, Welcome, decode_from_edge, encode
+from offload.wire import Code, FromVehicle, Hello, Ping, Pong, Reply, Welcome, decode_from_edge, encode
 
 _LOG = logging.getLogger("headway.offload")
 _EVENTS = (
@@ -33,6 +42,8 @@ _EVENTS = (
     | zmq.EVENT_CONNECT_RETRIED
 )
 _KEPT_PINGS = 16
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 8.0
 
 
 class Status(StrEnum):
@@ -103,9 +114,9 @@ class Connection:
 
     Args:
         context: Where sockets are made.
-        poller: Its sockets are registered here for reading, and replaced here after a loss.
+        watch: Called with a descriptor to be watched for reading; `unwatch` before it is closed.
         endpoint: Address of the edge server.
-        on_state: Called with each new state, on the owning thread.
+        on_state: Called with this connection after each change of its state, on the thread that touches it.
     Raises:
         ClientError: the address is none.
     """
@@ -113,15 +124,17 @@ class Connection:
     def __init__(
         self,
         context: "zmq.Context[zmq.Socket[bytes]]",
-        poller: zmq.Poller,
+        watch: Callable[[int], None],
+        unwatch: Callable[[int], None],
         endpoint: str,
         settings: ClientSettings,
         clock: Clock,
-        on_state: Callable[[PeerState], None],
+        on_state: Callable[["Connection"], None],
     ) -> None:
         self._context = context
-        self._poller = poller
-        self._endpoint = endpoint
+        self._watch_fd = watch
+        self._unwatch_fd = unwatch
+        self.endpoint = endpoint
         self._settings = settings
         self._clock = clock
         self._on_state = on_state
@@ -133,11 +146,11 @@ class Connection:
         now_s = clock.now_s()
         self._ticked_s = now_s
         self._next_ping_s = now_s
+        self._pause_s = _FIRST_PAUSE_S
+        self._reopen_s = math.inf
         self.state = PeerState(Status.LOST, f"not connected to {endpoint} yet", now_s)
-        self.rtt_s = 0.0
-        """Round-trip time of the last ping answered [s]."""
-        self.load_s = 0.0
-        """Work the server says it has accepted and not finished [s]."""
+        self.service = Service()
+        """What is known of the server's speed."""
         self.damaged = 0
         """Messages of the server that could not be read."""
         self._open()
@@ -147,45 +160,54 @@ class Connection:
         """When `tick` is to be called next [s]."""
         return self._next_ping_s
 
+    @property
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 while there is none."""
+        return self._fd
+
     def send(self, frames: Sequence[Any]) -> bool:
         """Send a message; False if the connection is down or its buffer full."""
+        if self._fd < 0:
+            return False
         try:
             self._dealer.send_multipart(frames, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         return True
 
-    def receive(self, ready: Container[Any]) -> list[tuple[Reply, dict[str, Array]]]:
-        """Take in all that has come, if the socket is `ready`, and return the replies among it."""
+    def receive(self) -> list[tuple[Reply, dict[str, Array]]]:
+        """Take in all that has come and return the replies among it."""
         replies: list[tuple[Reply, dict[str, Array]]] = []
-        if self._dealer not in ready:
-            return replies
-        while True:
-            try:
-                frames = self._dealer.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return replies
+        while self._fd >= 0 and self._dealer.get(zmq.EVENTS) & zmq.POLLIN:
+            frames = self._dealer.recv_multipart(zmq.NOBLOCK, copy=False)
             self._unanswered_s = None
             try:
                 message, tensors = decode_from_edge(frames, self._settings.limits)
             except WireError as error:
                 self.damaged += 1
-                self._complaints.warn(f"a message of {self._endpoint} cannot be read: {error}")
+                self._complaints.warn(f"a message of {self.endpoint} cannot be read: {error}")
                 continue
             if isinstance(message, Reply):
-                self.load_s = 1e-6 * message.load_us
+                if message.id == 0 and not self.state.connected:
+                    self._refused(message)
+                    continue
+                self.service.report(1e-6 * message.load_us, self._clock.now_s())
                 replies.append((message, tensors))
             elif isinstance(message, Welcome):
                 if not self.state.connected:
+                    self._pause_s = _FIRST_PAUSE_S
                     self._set(PeerState(Status.CONNECTED, "", self._clock.now_s(), message.server, message.models))
             else:
                 self._pong(message)
+        return replies
 
-    def tick(self, ready: Container[Any]) -> None:
+    def tick(self) -> None:
         """Ping when it is time, and find out whether the peer is gone or has fallen silent; call after `receive`."""
-        if self._monitor in ready:
-            self._watch()
+        self._watch()
         now_s = self._clock.now_s()
+        if now_s >= self._reopen_s:
+            self._reopen_s = math.inf
+            self._open()
         stall_s = now_s - self._ticked_s - self._settings.ping_s
         self._ticked_s = now_s
         if self._unanswered_s is not None and stall_s > self._settings.ping_s:
@@ -193,14 +215,20 @@ class Connection:
         if self.state.connected and self._unanswered_s is not None:
             silent_s = now_s - self._unanswered_s
             if silent_s >= self._settings.silence_s:
-                self._lose(f"{self._endpoint} has not answered for {silent_s:.3f} s: frozen, overloaded or cut off")
+                self._lose(f"{self.endpoint} has not answered for {silent_s:.3f} s: frozen, overloaded or cut off")
         if now_s >= self._next_ping_s:
             self._ping(now_s)
 
     def close(self) -> None:
-        """Close the sockets."""
-        self._poller.unregister(self._dealer)
-        self._poller.unregister(self._monitor)
+        """Close the sockets; twice does no harm."""
+        if self._fd < 0:
+            return
+        self._unwatch_fd(self._fd)
+        self._unwatch_fd(self._monitor_fd)
+        self._fd = self._monitor_fd = -1
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
         self._dealer.disable_monitor()
         self._monitor.close(linger=0)
         self._dealer.close(linger=0)
@@ -227,38 +255,35 @@ class Connection:
         self._shaken_hands = False
         self._unanswered_s = None
         try:
-            self._dealer.connect(self._endpoint)
+            self._dealer.connect(self.endpoint)
         except zmq.ZMQError as error:
-            self._dealer.disable_monitor()
-            self._monitor.close(linger=0)
-            self._dealer.close(linger=0)
+            self._close_sockets()
             raise ClientError(
-                f"cannot connect to {self._endpoint!r}: {error.strerror}; give an address such as tcp://127.0.0.1:5555"
+                f"cannot connect to {self.endpoint!r}: {error.strerror}; give an address such as tcp://127.0.0.1:5555"
             ) from error
-        self._poller.register(self._dealer, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
+        self._fd: int = self._dealer.get(zmq.FD)
+        self._monitor_fd: int = self._monitor.get(zmq.FD)
+        self._watch_fd(self._fd)
+        self._watch_fd(self._monitor_fd)
 
     def _watch(self) -> None:
-        while True:
-            try:
-                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        while self._fd >= 0 and self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+            frames = self._monitor.recv_multipart(zmq.NOBLOCK)
             event = parse_monitor_message(frames)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._shaken_hands = True
                 self._ping(self._clock.now_s())
             elif event == zmq.EVENT_CONNECT_RETRIED:
-                self._lose(f"nobody answers at {self._endpoint}: is an edge server running there?")
+                self._lose(f"nobody answers at {self.endpoint}: is an edge server running there?")
             elif event == zmq.EVENT_DISCONNECTED:
                 self._shaken_hands = False
                 if self.state.connected:
-                    self._lose(f"{self._endpoint} closed the connection, or missed its heartbeats")
+                    self._lose(f"{self.endpoint} closed the connection, or missed its heartbeats")
                     return
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                self._lose(f"{self._endpoint} rejected this client's key")
+                self._lose(f"{self.endpoint} rejected this client's key")
             else:
-                self._lose(f"{self._endpoint} accepted but does not finish the handshake: frozen, or no edge server")
+                self._lose(f"{self.endpoint} accepted but does not finish the handshake: frozen, or no edge server")
 
     def _ping(self, now_s: float) -> None:
         self._next_ping_s = now_s + self._settings.ping_s
@@ -273,11 +298,24 @@ class Connection:
             self._unanswered_s = now_s
 
     def _pong(self, pong: Pong) -> None:
-        self.load_s = 1e-6 * pong.load_us
+        now_s = self._clock.now_s()
+        self.service.report(1e-6 * pong.load_us, now_s)
         while self._pings and self._pings[0][0] <= pong.number:
             number, sent_s = self._pings.popleft()
             if number == pong.number:
-                self.rtt_s = self._clock.now_s() - sent_s
+                self.service.rtt_s = now_s - sent_s
+
+    def _refused(self, reply: Reply) -> None:
+        """Leave a server alone that does not want this client, for longer each time."""
+        if reply.code is Code.INVALID:
+            return
+        pause_s = self._pause_s * random.uniform(0.5, 1.0)
+        self._pause_s = min(_LONGEST_PAUSE_S, 2.0 * self._pause_s)
+        self.close()
+        self._shaken_hands = False
+        self._reopen_s = self._clock.now_s() + pause_s
+        _LOG.warning("%s refuses: %s %s; next attempt in %.2f s", self.endpoint, reply.code, reply.message, pause_s)
+        self._set(PeerState(Status.LOST, f"{reply.code}: {reply.message}", self._clock.now_s()))
 
     def _lose(self, reason: str) -> None:
         was_connected = self.state.connected
@@ -285,12 +323,13 @@ class Connection:
             self.close()
             self._open()
             self._pings.clear()
+            self.service.forget()
             _LOG.warning("lost: %s", reason)
         if was_connected or reason != self.state.reason:
             self._set(PeerState(Status.LOST, reason, self._clock.now_s()))
 
     def _set(self, state: PeerState) -> None:
         if state.connected and not self.state.connected:
-            _LOG.info("connected to %s, which serves %s", self._endpoint, ", ".join(state.models))
+            _LOG.info("connected to %s, which serves %s", self.endpoint, ", ".join(state.models))
         self.state = state
-        self._on_state(state)
+        self._on_state(self)
