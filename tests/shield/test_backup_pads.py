@@ -212,3 +212,13 @@ def test_a_pad_counts_like_radius_beside_moving_obstacles() -> None:
         found.append(cover_moving(asked_of, alone, arc, (0.0, 12.0, ""), 0.0, 12.0, 0.5))
     assert 0.5 < found[0].end_m < 12.0
     assert found[1].end_m == pytest.approx(found[0].end_m)
+
+
+@pytest.mark.parametrize("brakes", [None, BRAKE_MPS2])
+def test_another_command_still_in_flight_shortens_an_answer(brakes: float | None) -> None:
+    car = replace(CAR, bounds=Bounds(actuation_delay_s=0.2), deceleration_mps2=brakes)
+    state, wall = State(0.0, 0.0, 0.0, 0.0), [Disc(60.0, 0.0, 8.0)]
+    settled = tolerable_deadline(Method.BACKUP, car, state, wall, 9.0)
+    for other in (0.4, -0.4):
+        unsettled = tolerable_deadline(Method.BACKUP, car, state, wall, 9.0, beta_in_flight_rad=other)
+        assert unsettled.distance_m < settled.distance_m - 0.1

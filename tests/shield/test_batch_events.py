@@ -10,7 +10,9 @@ import pytest
 
 from shield.backup import batch
 from shield.backup.batch import FOREVER, _Chunk, backup_deadlines
+from shield.barrier import barrier_deadline
 from shield.deadline import Method, tolerable_deadline
+from shield.published import published_deadline
 from shield.state import Disc, State
 from shield.vehicle import Bounds, load_vehicle
 
@@ -82,7 +84,7 @@ def test_a_body_and_its_heading_error_count_and_so_does_every_chunk(
         obstacles = [Disc(*map(float, spot)) for spot in zip(ox[i], oy[i], radius[i], strict=True)]
         state = State(float(x[i]), float(y[i]), float(heading[i]), float(beta[i]))
         want = tolerable_deadline(Method.BACKUP, car, state, obstacles, 5.0)
-        assert got.deadline_s[i] <= want.deadline_s + 1e-6
+        assert 0.0 <= got.deadline_s[i] <= want.deadline_s + 1e-6
         if discs == 1:
             assert got.distance_m[i] == pytest.approx(want.distance_m, abs=1e-4)
 
@@ -95,3 +97,36 @@ def test_discs_shared_by_every_state_are_seen_by_every_chunk(monkeypatch: pytest
     monkeypatch.setattr(batch, "PAIRS_AT_ONCE", 20)
     parts = backup_deadlines(car, x, y, heading, beta, ox, oy, radius, 5.0)
     assert parts.distance_m.tolist() == whole.distance_m.tolist()
+
+
+def test_the_obstacle_that_ends_a_deadline_is_named_state_by_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    car = load_vehicle("config1")
+    # the second state stands behind the third disc's wall, the first is stopped by the first disc
+    ox, oy, radius = [[60.0, 0.0, 0.0], [500.0, 500.0, 20.0]], [[0.0, 90.0, -90.0], [0.0, 90.0, 0.0]], [4.0, 4.0, 4.0]
+    at = (car, [0.0, 0.0], 0.0, 0.0, 0.0, ox, oy, [radius, radius])
+    got = backup_deadlines(*at, 9.0)
+    assert got.obstacle.tolist() == [0, 2]
+    monkeypatch.setattr(batch, "HOPS_AT_MOST", 0)
+    cut = backup_deadlines(*at, 9.0)
+    assert cut.obstacle.tolist() == [0, 0]
+    assert (cut.distance_m < got.distance_m).all()
+
+
+def test_a_point_is_an_obstacle_and_an_endless_cap_is_refused() -> None:
+    car = load_vehicle("config1")
+    assert backup_deadlines(car, [0.0], 0.0, 0.0, 0.0, [30.0], [0.0], [0.0]).obstacle.tolist() == [0]
+    with pytest.raises(ValueError, match="cap_s"):
+        backup_deadlines(car, [0.0], 0.0, 0.0, 0.0, [30.0], [0.0], [1.0], math.inf)
+
+
+def test_ten_seconds_are_asked_about_unless_told_otherwise() -> None:
+    car, state = load_vehicle("config1"), State(0.0, 0.0, 0.0, 0.0)
+    assert backup_deadlines(car, [0.0], 0.0, 0.0, 0.0, [], [], []).deadline_s.tolist() == [10.0]
+    assert [tolerable_deadline(method, car, state, []).deadline_s for method in Method] == [10.0] * 3
+    assert [ask(car, state, []).deadline_s for ask in (barrier_deadline, published_deadline)] == [10.0] * 2
+
+
+def test_full_lock_short_caps_and_speed_errors_are_answered() -> None:
+    car = replace(load_vehicle("config1"), bounds=Bounds(speed_mps=0.5))
+    for beta in (car.beta_max_rad, -car.beta_max_rad):
+        assert backup_deadlines(car, [0.0], 0.0, 0.0, beta, [90.0], [0.0], [1.0], 0.5).deadline_s.tolist() == [0.5]

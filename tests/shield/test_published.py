@@ -66,6 +66,16 @@ def test_the_formula_solves_the_published_equation(ring: Ring, xi: float, beta: 
     assert math.sqrt(2.0) * (1.0 / 16.0) * f * t * math.exp(20.0 * t) == pytest.approx(h, rel=1e-9)
 
 
+def test_a_wide_disc_has_the_slope_of_its_angle() -> None:
+    """Beyond r_bar sigma = 2 m the angle's part of L_h, sigma/(2 r_bar), is the larger."""
+    wide = Vehicle(2.0, 0.4, 20.0, barrier=Barrier(10.0, 0.5))
+    t = float(pointwise_deadline(wide, 3.0, 1.0, 0.1)) + 0.010
+    r = 10.0 / (0.5 * math.cos(0.5) + 0.5) + 3.0
+    f = math.hypot(20.0 * math.cos(0.9), 20.0 / r * math.sin(0.9) + 20.0 / 2.0 * math.sin(0.1))
+    h = (0.5 * math.cos(0.5) + 0.5) / 10.0 - 1.0 / r
+    assert math.sqrt(2.0) * (0.5 / 20.0) * f * t * math.exp(20.0 * t) == pytest.approx(h, rel=1e-9)
+
+
 @given(st.sampled_from(RINGS), st.floats(-math.pi, math.pi), st.floats(-0.4636, 0.4636), st.floats(1e-6, 0.99))
 def test_the_look_up_takes_the_ring_and_the_least_corner(ring: Ring, xi: float, beta: float, inside: float) -> None:
     r = float(least_distance(BARRIER, xi)) + ring.offset_m + inside

@@ -119,6 +119,17 @@ def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
     assert load_vehicle(str(path)) == load_vehicle(path)
 
 
+def test_a_small_and_slow_vehicle_is_a_vehicle() -> None:
+    toy = Vehicle(0.15, 0.6, 0.7, barrier=Barrier(0.4, 0.3))
+    assert toy.rho_m == pytest.approx(0.15 / math.sin(0.6))
+
+
+def test_a_file_beside_us_is_read_by_its_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert load_vehicle("small.toml").v_max_mps == 12.0
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(VehicleFileError, match="cannot read the vehicle file"):
         load_vehicle(tmp_path / "absent.toml")
