@@ -14,6 +14,7 @@ import typer
 
 COMMANDS = {
     "demo": "carla_bridge.demo.command",
+    "drive": "carla_bridge.experiment.command",
     "serve": "runtime.cli.serve",
     "guard": "runtime.cli.guard",
     "edge": "runtime.cli.edge",

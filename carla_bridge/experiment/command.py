@@ -1,0 +1,122 @@
+"""`headway drive`: the published experiments and ours, in virtual time, on all cores; tables, figures, JSON."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from carla_bridge.experiment.episode import Episode, Outcome, numbered
+from carla_bridge.experiment.links import link_model
+from carla_bridge.experiment.plan import EXPERIMENTS
+from carla_bridge.experiment.rows import Row, summarise
+from carla_bridge.experiment.run import run_all
+from carla_bridge.experiment.tables import agreement, table, wide_console
+from carla_bridge.fleet.command import FLEET, drive_fleet
+from carla_bridge.scenario import load_scenario
+from shield.deadline import Method
+from shield.vehicle import load_vehicle
+
+_NAMES = (*EXPERIMENTS, FLEET)
+
+
+def drive(
+    experiment: Annotated[str, typer.Option(help=", ".join(_NAMES))] = "energyshield-table1",
+    deadline: Annotated[Method, typer.Option(help="Which tolerable deadline the policies are told")] = Method.BACKUP,
+    vehicle: Annotated[str, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = "config1",
+    scenario: Annotated[str, typer.Option(help="A scenario file, or a shipped scenario's name")] = "town04_short",
+    episodes: Annotated[int, typer.Option(help="Episodes a row, as published 35")] = 35,
+    seed: Annotated[int, typer.Option(help="Seed of worlds and links")] = 1,
+    link: Annotated[str, typer.Option(help="Rate and queue, such as 5mbps or 10mbps+50ms")] = "20mbps",
+    policy: Annotated[list[str] | None, typer.Option(help="Only rows of these policies")] = None,
+    max_wait_windows: Annotated[int, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = 10,
+    duration_s: Annotated[float, typer.Option(help="Longest time of an episode [s]")] = 15.0,
+    jobs: Annotated[int | None, typer.Option(help="Processes; default one a core")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for outcomes, rows and figures")] = Path("headway-drive"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON rows instead of the table")] = False,
+) -> None:
+    """Drive an experiment in virtual time, or go on with one that was stopped.
+
+    Each episode's outcome is a file under OUT/episodes; rows and figures are written to OUT.
+    """
+    if experiment not in _NAMES:
+        raise typer.BadParameter(f"{experiment!r}: must be one of {', '.join(_NAMES)}", param_hint="--experiment")
+    for flag, value in (("--episodes", episodes), ("--max-wait-windows", max_wait_windows), ("--jobs", jobs or 1)):
+        if value < 1:
+            raise typer.BadParameter(f"{value}: must be at least 1", param_hint=flag)
+    if not 0 <= seed < 10**9:
+        raise typer.BadParameter(f"{seed}: must lie between 0 and 999999999", param_hint="--seed")
+    if episodes > 1000:
+        raise typer.BadParameter(f"{episodes}: must be at most 1000", param_hint="--episodes")
+    if not 0.0 < duration_s < math.inf:
+        raise typer.BadParameter(f"{duration_s}: must be above 0", param_hint="--duration-s")
+    if experiment == FLEET:
+        drive_fleet(seed, jobs or os.cpu_count() or 1, out, as_json)
+        return
+    if load_vehicle(vehicle).barrier is None and deadline is not Method.BACKUP:
+        raise typer.BadParameter(f"{deadline} needs a [barrier] in the vehicle file", param_hint="--deadline")
+    load_scenario(scenario)
+    link_model(link)
+    base = Episode(
+        deadline=deadline,
+        link=link,
+        vehicle=vehicle,
+        scenario=scenario,
+        max_wait_windows=max_wait_windows,
+        limit_s=duration_s,
+        seed=seed,
+    )
+    kinds = EXPERIMENTS[experiment].kinds(base)
+    if policy:
+        kinds = [kind for kind in kinds if kind.policy in policy]
+        if not kinds:
+            raise typer.BadParameter(f"{', '.join(policy)}: no row of {experiment}", param_hint="--policy")
+    results = _drive_all(kinds, episodes, out, jobs or os.cpu_count() or 1)
+    rows = [summarise(kind, outcomes) for kind, outcomes in results]
+    stem = f"{experiment}-{deadline}-{load_vehicle(vehicle).name}"
+    rows_file = out / f"{stem}.json"
+    rows_file.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n", encoding="utf-8")
+    figure = _draw(experiment, results, rows, out / f"{stem}.png")
+    if as_json:
+        typer.echo(json.dumps([row.as_json() for row in rows], indent=2))
+        return
+    console = wide_console()
+    console.print(table(experiment, EXPERIMENTS[experiment].title, rows))
+    for line in agreement(rows) if experiment == "energyshield-table1" else []:
+        console.print(line, highlight=False)
+    console.print(f"rows {rows_file}, figure {figure or 'not drawn: pip install ' + repr('headway[view]')}")
+
+
+def _drive_all(
+    kinds: Sequence[Episode], episodes: int, out: Path, jobs: int
+) -> list[tuple[Episode, Sequence[Outcome]]]:
+    everything = [episode for kind in kinds for episode in numbered(kind, episodes)]
+    with Progress(
+        TextColumn("episodes"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bar:
+        task = bar.add_task("", total=len(everything))
+        outcomes = run_all(everything, out / "episodes", jobs, lambda count: bar.advance(task, count))
+    slices = (outcomes[start : start + episodes] for start in range(0, len(outcomes), episodes))
+    return list(zip((replace(kind, number=0) for kind in kinds), slices, strict=True))
+
+
+def _draw(
+    experiment: str, results: Sequence[tuple[Episode, Sequence[Outcome]]], rows: Sequence[Row], path: Path
+) -> Path | None:
+    """Draw the figure of an experiment; None where matplotlib is not installed."""
+    try:
+        from carla_bridge.experiment.figures import draw
+    except ImportError:
+        return None
+    return draw(experiment, results, rows, path)
