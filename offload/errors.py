@@ -4,7 +4,9 @@ OffloadError
 ├── WireError      a message of the peer is damaged, too large, or of another version
 ├── LinkError      a declared link or radio profile is impossible
 ├── ServerError    the edge server cannot start: address in use, not loopback, no package
-└── ClientError    the client was closed, or a request cannot be put on the wire
+├── ClientError    the client was closed, or a request cannot be put on the wire
+├── SecurityError  a key file or an allow-list is missing, damaged, or open to others
+└── CodecError     a codec is missing here, or cannot take this tensor
 
 A wrong argument (not finite, negative size) is a plain ``ValueError``.
 """
@@ -39,3 +41,13 @@ class ServerError(OffloadError):
 
 class ClientError(OffloadError):
     """The client cannot do what was asked of it: it is closed, or the request does not fit the wire."""
+
+
+class SecurityError(OffloadError):
+    """Keys or an allow-list cannot be used."""
+
+    exit_code = 78
+
+
+class CodecError(OffloadError):
+    """A codec cannot be had here, or cannot take this tensor."""

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "runtime.cli.serve",
     "guard": "runtime.cli.guard",
     "edge": "runtime.cli.edge",
+    "keys": "runtime.cli.keys",
     "pack": "runtime.cli.pack",
     "plan": "runtime.cli.plan",
     "infer": "runtime.cli.infer",

@@ -1,0 +1,92 @@
+"""How much one client may send: a token bucket of messages and one of bytes.
+
+A bucket of rate R and depth B holds at time t
+
+    level(t) = min(B, level(t0) + R (t - t0))
+
+and a message that costs c passes if level >= c, which takes c away. A client may so send B at once and R for ever, and
+nobody's flood costs others more than the reading of it.
+"""
+
+import math
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+
+from offload.errors import ServerError
+
+_KEPT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Most that one client may send.
+
+    Args:
+        messages_per_s, bytes_per_s: Steady rates; infinite: no limit.
+        burst_s: How many seconds' worth may come at once [s].
+    Raises:
+        ServerError: a limit is not positive.
+    """
+
+    messages_per_s: float = 5000.0
+    bytes_per_s: float = 1e9
+    burst_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("messages_per_s", "bytes_per_s", "burst_s"):
+            if not getattr(self, name) > 0.0:
+                raise ServerError(f"{name} = {getattr(self, name)!r}: must be positive")
+        if not math.isfinite(self.burst_s):
+            raise ServerError(f"burst_s = {self.burst_s!r}: must be a finite time")
+
+
+class _Buckets:
+    __slots__ = ("bytes", "messages", "since_s")
+
+    def __init__(self, limits: ClientLimits, now_s: float) -> None:
+        self.since_s = now_s
+        self.messages = max(1.0, limits.messages_per_s * limits.burst_s)
+        self.bytes = limits.bytes_per_s * limits.burst_s
+
+
+class RateLimiter:
+    """The buckets of every client; those not heard of for longest are let go, which can only fill them."""
+
+    def __init__(self, limits: ClientLimits) -> None:
+        self._limits = limits
+        self._clients: OrderedDict[bytes, _Buckets] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+        """Messages refused, by the limit they were over."""
+
+    def why_not(self, client: bytes, size: int, now_s: float) -> str:
+        """Charge a message of `size` bytes to `client` at `now_s` [s]; return why it may not pass, "" if it may.
+
+        A message larger than the whole depth passes when the bucket is full, and leaves it in debt.
+        """
+        limits = self._limits
+        buckets = self._clients.get(client)
+        if buckets is None:
+            buckets = self._clients[client] = _Buckets(limits, now_s)
+            if len(self._clients) > _KEPT:
+                self._clients.popitem(last=False)
+        else:
+            self._clients.move_to_end(client)
+            self._fill(buckets, now_s)
+        deepest = limits.bytes_per_s * limits.burst_s
+        if buckets.messages < 1.0:
+            self.counts["messages"] += 1
+            return f"more than {limits.messages_per_s:g} messages a second"
+        if buckets.bytes < min(size, deepest):
+            self.counts["bytes"] += 1
+            return f"more than {limits.bytes_per_s:g} bytes a second"
+        buckets.messages -= 1.0
+        buckets.bytes -= size
+        return ""
+
+    def _fill(self, buckets: _Buckets, now_s: float) -> None:
+        limits = self._limits
+        passed_s = max(0.0, now_s - buckets.since_s)
+        buckets.since_s = max(buckets.since_s, now_s)
+        most = max(1.0, limits.messages_per_s * limits.burst_s)
+        buckets.messages = min(most, buckets.messages + limits.messages_per_s * passed_s)
+        buckets.bytes = min(limits.bytes_per_s * limits.burst_s, buckets.bytes + limits.bytes_per_s * passed_s)
