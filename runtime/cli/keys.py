@@ -18,8 +18,8 @@ def keys(
 ) -> None:
     """Make and show CURVE keys, and keep the list of clients that an edge server lets in.
 
-    `new FILE` makes a pair, mode 0600, and prints its public key. `show FILE` prints the public key of a key file, or the
-    clients of an allow-list. `allow LIST KEY --name car-7` lets a client in, `disallow LIST car-7` takes it off: a
+    `new FILE` makes a pair, mode 0600, and prints its public key. `show FILE` prints the public key of a key file, or
+    the clients of an allow-list. `allow LIST KEY --name car-7` lets a client in, `disallow LIST car-7` takes it off; a
     running server follows within a second. A secret key is never printed.
     """
     from offload.errors import SecurityError
