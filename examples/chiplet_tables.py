@@ -10,6 +10,7 @@ no multiply-accumulates (pooling, normalisation, sums) is left out.
 import csv
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ BEV, CAMERA_TOKENS = 20 * 80, 8 * 23 * 40
 
 
 def trunk(name: str, widths: tuple[int, ...], y: int, x: int) -> Iterator[Row]:
-    for index, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (a, b) in enumerate(pairwise(widths)):
         yield f"{name}{index}", "conv", b, a, 3, 3, y, x, 1, 1
 
 

@@ -31,6 +31,7 @@ class Chiplet:
         pes: Processing elements.
         lanes: Multipliers in an element.
         noc_elements: Elements a cycle between buffer and array; four a processing element where not given.
+        mac_j: Energy of one multiply-accumulate [J], in which MAESTRO counts the rest.
     Raises:
         ValueError: `pes` is no whole number of the dataflow's clusters, or a figure is not above 0.
     """
@@ -41,6 +42,7 @@ class Chiplet:
     clock_hz: float = 500e6
     lanes: int = 1
     noc_elements: int = 0
+    mac_j: float = E_MAC_J
 
     def __post_init__(self) -> None:
         if self.dataflow not in ("ws", "os"):
@@ -48,8 +50,8 @@ class Chiplet:
         cluster = WS_CLUSTER if self.dataflow == "ws" else OS_CLUSTER
         if self.pes < cluster or self.pes % cluster:
             raise ValueError(f"{self.pes} elements: must be a multiple of the {self.dataflow} cluster, {cluster}")
-        if self.l2_bytes < 1 or self.lanes < 1 or self.noc_elements < 0 or not self.clock_hz > 0.0:
-            raise ValueError(f"buffer, lanes and clock must be above 0: {self}")
+        if self.l2_bytes < 1 or self.lanes < 1 or self.noc_elements < 0 or not min(self.clock_hz, self.mac_j) > 0.0:
+            raise ValueError(f"buffer, lanes, clock and energy must be above 0: {self}")
 
     @property
     def noc(self) -> int:
@@ -70,10 +72,9 @@ class LayerCost:
     l1: int
     l2: int
 
-    @property
-    def energy_j(self) -> float:
-        """Energy [J]."""
-        return E_MAC_J * (self.macs + L1_FACTOR * self.l1 + L2_FACTOR * self.l2)
+    def energy_j(self, chiplet: Chiplet) -> float:
+        """Return the energy, by the chiplet's energy of a multiply-accumulate [J]."""
+        return chiplet.mac_j * (self.macs + L1_FACTOR * self.l1 + L2_FACTOR * self.l2)
 
     def time_s(self, chiplet: Chiplet) -> float:
         """Return the time at the chiplet's clock [s]."""

@@ -12,7 +12,7 @@ Reference: SCAR, Odema et al., MICRO 2024, arXiv 2405.00790 (all figures, 28 nm)
 
 from dataclasses import dataclass
 
-from devices.chiplet.chip import Chiplet, Dataflow
+from devices.chiplet.chip import E_MAC_J, Chiplet, Dataflow
 
 DRAM_S = 200e-9
 DRAM_J_PER_BYTE = 8 * 14.8e-12
@@ -21,7 +21,7 @@ HOP_S = 35e-9
 HOP_J_PER_BYTE = 8 * 2.04e-12
 NOP_BYTES_PER_S = 100e9
 SIDES = ("left", "right")
-PATTERNS = ("ws", "os", "checkerboard", "sides", "monolithic-ws", "monolithic-os")
+PATTERNS = ("ws", "os", "checkerboard", "sides", "centre", "monolithic-ws", "monolithic-os")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,19 @@ class Package:
 
 
 def make_package(
-    pattern: str, rows: int, columns: int, pes: int, l2_bytes: int = 10_000_000, lanes: int = 1
+    pattern: str,
+    rows: int,
+    columns: int,
+    pes: int,
+    l2_bytes: int = 10_000_000,
+    lanes: int = 1,
+    mac_j: float = E_MAC_J,
 ) -> Package:
     """Return a package: all one dataflow, mixed, or the same elements and buffer as one chiplet.
 
     Args:
         pattern: "ws", "os"; "checkerboard", the two in turn; "sides", output stationary in the border columns;
-            "monolithic-ws", "monolithic-os".
+            "centre", output stationary in all but those; "monolithic-ws", "monolithic-os".
         pes, l2_bytes: Of one chiplet.
     Raises:
         ValueError: The pattern is unknown.
@@ -80,7 +86,9 @@ def make_package(
         raise ValueError(f"pattern {pattern!r}: one of {', '.join(PATTERNS)}")
     if pattern.startswith("monolithic-"):
         count = rows * columns
-        whole = Chiplet("ws" if pattern.endswith("ws") else "os", pes * count, l2_bytes * count, lanes=lanes)
+        whole = Chiplet(
+            "ws" if pattern.endswith("ws") else "os", pes * count, l2_bytes * count, lanes=lanes, mac_j=mac_j
+        )
         return Package(pattern, 1, 1, (whole,))
 
     def flow(place: int) -> Dataflow:
@@ -90,8 +98,9 @@ def make_package(
             "os": True,
             "checkerboard": bool((row + column) % 2),
             "sides": column in (0, columns - 1),
+            "centre": 0 < column < columns - 1,
         }[pattern]
         return "os" if other else "ws"
 
-    chiplets = tuple(Chiplet(flow(place), pes, l2_bytes, lanes=lanes) for place in range(rows * columns))
+    chiplets = tuple(Chiplet(flow(place), pes, l2_bytes, lanes=lanes, mac_j=mac_j) for place in range(rows * columns))
     return Package(pattern, rows, columns, chiplets)

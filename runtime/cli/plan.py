@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 def plan(
     packages: Annotated[list[Path] | None, typer.Argument(help="Model packages, folders or ONNX files")] = None,
     problem: Annotated[Path | None, typer.Option(help="A problem file, JSON, instead of packages")] = None,
+    chiplets: Annotated[
+        Path | None,
+        typer.Option(help="A file of models and packages of chiplets to compare, TOML, instead of packages"),
+    ] = None,
     profiles: Annotated[
         str | None, typer.Option(help="Measured profiles: names or TOML files, ',' between them")
     ] = None,
@@ -52,6 +56,13 @@ def plan(
         raise typer.BadParameter("say --exact or --search, not both", param_hint="--exact")
     if gantt and out is None:
         raise typer.BadParameter("draws into the folder of --out: say which", param_hint="--gantt")
+    if chiplets is not None:
+        others = {"PACKAGES": packages, "--problem": problem, "--profiles": profiles, "--link": link}
+        for name, other in others.items():
+            if other:
+                raise typer.BadParameter("has no place beside --chiplets", param_hint=name)
+        _chiplets(chiplets, out, gantt, as_json)
+        return
     from runtime.plan.file import write_problem
     from runtime.plan.planner import Options, plan_problem
 
@@ -67,6 +78,20 @@ def plan(
         typer.echo(json.dumps({**report.table(), "files": [str(path) for path in files]}))
         return
     _print(report, files)
+
+
+def _chiplets(path: Path, out: Path | None, gantt: bool, as_json: bool) -> None:
+    from runtime.plan.chiplet.file import read_request
+    from runtime.plan.chiplet.report import lines, plan_request, tables, write_plans
+
+    request = read_request(path)
+    plans = plan_request(request)
+    files = [] if out is None else write_plans(request.mix, plans, out, gantt)
+    if as_json:
+        typer.echo(json.dumps({"plans": tables(request.mix, plans), "files": [str(file) for file in files]}))
+        return
+    for text in (*lines(request.mix, plans), *map(str, files)):
+        typer.echo(text)
 
 
 def _problem(

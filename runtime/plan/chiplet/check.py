@@ -35,8 +35,8 @@ def check_schedule(package: Package, mix: Mix, schedule: Schedule) -> None:
         sides = dict.fromkeys(SIDES, 0.0)
         longest_s = 0.0
         for part in window.parts:
-            done[part.work] = _check_structure(package, mix, part, number, used, done[part.work])
-            latency_s, energy_j = _figures(package, mix.works[part.work], part, sides)
+            _check_structure(package, mix, part, number, used, done)
+            latency_s, energy_j = part_figures(package, mix.works[part.work], part, sides)
             _same(f"window {number}, {mix.works[part.work].name}: latency", part.latency_s, latency_s)
             _same(f"window {number}, {mix.works[part.work].name}: energy", part.energy_j, energy_j)
             longest_s = max(longest_s, latency_s)
@@ -52,8 +52,8 @@ def _same(what: str, claimed: float, found: float) -> None:
         raise ScheduleError(f"{what} is claimed to be {claimed}: it is {found}")
 
 
-def _check_structure(package: Package, mix: Mix, part: Part, number: int, used: set[int], done: int) -> int:
-    """Return the layer at which the part ends."""
+def _check_structure(package: Package, mix: Mix, part: Part, number: int, used: set[int], done: list[int]) -> None:
+    """Check a part's layers and chiplets; counts both."""
     if not 0 <= part.work < len(mix.works):
         raise ScheduleError(f"window {number}: there is no model {part.work}")
     work = mix.works[part.work]
@@ -61,17 +61,20 @@ def _check_structure(package: Package, mix: Mix, part: Part, number: int, used: 
     if part.minibatch < 1 or work.batch % part.minibatch:
         raise ScheduleError(f"{what}: a minibatch of {part.minibatch} doesn't divide the batch {work.batch}")
     for segment in part.segments:
-        if segment.first != done or not segment.first < segment.end <= len(work.layers):
-            raise ScheduleError(f"{what}: layers {segment.first} to {segment.end} don't follow {done}")
+        if segment.first != done[part.work] or not segment.first < segment.end <= len(work.layers):
+            raise ScheduleError(f"{what}: layers {segment.first} to {segment.end} don't follow {done[part.work]}")
         if not 0 <= segment.chiplet < len(package.chiplets) or segment.chiplet in used:
             raise ScheduleError(f"{what}: chiplet {segment.chiplet} is not there, or used twice")
         used.add(segment.chiplet)
-        done = segment.end
-    return done
+        done[part.work] = segment.end
 
 
-def _figures(package: Package, work: Work, part: Part, sides: dict[str, float]) -> tuple[float, float]:
-    """Return a part's latency [s] and energy [J]; adds the bytes that cross each memory side."""
+def part_figures(package: Package, work: Work, part: Part, sides: dict[str, float]) -> tuple[float, float]:
+    """Return a part's latency [s] and energy [J], layer by layer.
+
+    Args:
+        sides: Bytes that cross each side of the memory; the part's are added.
+    """
     passes = work.batch // part.minibatch
     once_s, slowest_s, pass_sum_s, energy_j = 0.0, 0.0, 0.0, 0.0
     before: int | None = None
@@ -98,7 +101,7 @@ def _figures(package: Package, work: Work, part: Part, sides: dict[str, float]) 
         for layer in layers:
             cost = layer_cost(layer, chiplet)
             pass_s += part.minibatch * cost.time_s(chiplet)
-            energy_j += work.batch * cost.energy_j
+            energy_j += work.batch * cost.energy_j(chiplet)
         for layer in layers[:-1]:
             kept = layer.output_bytes * part.minibatch
             if 2 * kept > chiplet.l2_bytes:

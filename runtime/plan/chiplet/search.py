@@ -158,11 +158,7 @@ class _Annealer:
         self.package, self.mix, self.plan, self.effort = package, mix, plan, effort
         self.random = random.Random(effort.seed)
         self.cutters = [
-            {
-                index: Cutter(mix.works[index], first, end)
-                for index, (first, end) in enumerate(window)
-                if end > first
-            }
+            {index: Cutter(mix.works[index], first, end) for index, (first, end) in enumerate(window) if end > first}
             for window in plan
         ]
 

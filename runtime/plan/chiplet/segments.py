@@ -5,12 +5,15 @@ For a price of time and one of energy the cost of a segment [a, b) on the j-th c
     best_j(b) = min over a of best_{j-1}(a) + time_price (once + pass) + energy_price energy
 
 Minibatches in a pipeline add (passes - 1) times the slowest pass: the program is solved again under caps on it. What
-comes out over several prices, caps and minibatches and isn't beaten in time and energy at once are the options.
+comes out over several prices, caps and minibatches (or, where there are few, over all cuts) and isn't beaten in time
+and energy at once are the options.
 
 Reference: SCAR, arXiv 2405.00790 (segmentation, top candidates kept; the dynamic program is ours).
 """
 
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +34,8 @@ from runtime.plan.chiplet.mix import Work
 Array = NDArray[np.float64]
 PRICES = (0.0, 0.25, 0.5, 0.75, 1.0)
 CAPS = (1.05, 1.3, 1.7, 2.5)
+FEW = 40  # so many ways to cut are all tried
+MOST_MARKS = 128  # a longer model is cut at every second, third, .. layer only
 
 
 class Place(NamedTuple):
@@ -61,7 +66,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Figures of every segment [a, b) at one place, rows a, columns b."""
+    """Figures of every segment [a, b) at one place, rows a, columns b; energy without end where it is empty."""
 
     once_s: Array
     pass_s: Array
@@ -75,13 +80,15 @@ class Cutter:
     def __init__(self, work: Work, first: int, end: int) -> None:
         self.work, self.first, self.end = work, first, end
         self.layers = work.layers[first:end]
+        every = -(-len(self.layers) // MOST_MARKS)
+        self.marks = np.array([*range(0, len(self.layers), every), len(self.layers)])
         self._tables: dict[tuple[Place, int, bool, bool], _Table] = {}
         self._found: dict[tuple[Place, ...], tuple[Option, ...]] = {}
 
     def options(self, row: tuple[Place, ...]) -> tuple[Option, ...]:
         """Return the cuts over a row of chiplets that none beats in latency and energy; none if it is too long."""
         if row not in self._found:
-            self._found[row] = self._solve(row) if len(row) <= len(self.layers) else ()
+            self._found[row] = self._solve(row) if len(row) < len(self.marks) else ()
         return self._found[row]
 
     def minibatches(self) -> tuple[int, ...]:
@@ -97,20 +104,22 @@ class Cutter:
         found: dict[tuple[int, tuple[int, ...]], Option] = {}
         for minibatch in self.minibatches():
             passes = self.work.batch // minibatch
-            tables = [
-                self._table(place, minibatch, at == 0, at == len(row) - 1) for at, place in enumerate(row)
-            ]
+            tables = [self._table(place, minibatch, at == 0, at == len(row) - 1) for at, place in enumerate(row)]
             whole = [table.pass_s[0, -1] for table in tables]
             caps = [np.inf]
             if passes > 1 and len(row) > 1:
                 caps += [factor * min(whole) / len(row) for factor in CAPS]
             scale = max(float(np.mean([t.energy_j[0, -1] for t in tables])), 1e-30)
             time_scale = max(float(np.mean(whole)), 1e-30)
-            for cap in caps:
-                for price in PRICES if len(row) > 1 else PRICES[:1]:
-                    ends = _cut(tables, price / time_scale, (1.0 - price + 1e-6) / scale, cap)
-                    if ends is not None and (minibatch, ends) not in found:
-                        found[minibatch, ends] = self._option(tables, minibatch, passes, ends)
+            size = len(self.marks) - 1
+            if comb(size - 1, len(row) - 1) <= FEW:
+                cuts = {(*chosen, size) for chosen in combinations(range(1, size), len(row) - 1)}
+            else:
+                prices = [(p / time_scale, (1.0 - p + 1e-6) / scale) for p in PRICES]
+                tried = (_cut(tables, *price, cap) for cap in caps for price in prices)
+                cuts = {ends for ends in tried if ends is not None}
+            for ends in cuts:
+                found[minibatch, ends] = self._option(tables, minibatch, passes, ends)
         return tuple(_unbeaten(list(found.values())))
 
     def _option(self, tables: list[_Table], minibatch: int, passes: int, ends: tuple[int, ...]) -> Option:
@@ -120,7 +129,9 @@ class Cutter:
         energy_j = sum(float(table.energy_j[a, b]) for table, a, b in cells)
         memory = tuple(float(table.memory[a, b]) for table, a, b in cells)
         latency_s = once_s + sum(pass_s) + (passes - 1) * max(pass_s)
-        return Option(minibatch, self.first, tuple(self.first + end for end in ends), latency_s, energy_j, memory)
+        return Option(
+            minibatch, self.first, tuple(self.first + int(self.marks[end]) for end in ends), latency_s, energy_j, memory
+        )
 
     def _table(self, place: Place, minibatch: int, is_first: bool, is_last: bool) -> _Table:
         key = place, minibatch, is_first, is_last
@@ -143,7 +154,7 @@ class Cutter:
         once_s = np.where(stays, load_s, 0.0)
         pass_s = compute_s + np.where(stays, 0.0, load_s) + 2.0 * (spilt / DRAM_BYTES_PER_S + spills * way_s)
         memory = np.where(stays, weights, weights * passes) + 2.0 * passes * spilt
-        energy_j = _spans([batch * cost.energy_j for cost in costs])
+        energy_j = _spans([batch * cost.energy_j(chiplet) for cost in costs])
         given = np.array([minibatch * layer.input_bytes for layer in layers] + [0.0])[:, None]
         if is_first:
             pass_s = pass_s + given / DRAM_BYTES_PER_S + way_s
@@ -156,13 +167,16 @@ class Cutter:
             pass_s = pass_s + made / DRAM_BYTES_PER_S + way_s
             memory = memory + passes * made
         energy_j = energy_j + memory * (DRAM_J_PER_BYTE + place.memory_hops * HOP_J_PER_BYTE)
-        return _Table(once_s, pass_s, energy_j, memory)
+        at = np.ix_(self.marks, self.marks)
+        none = np.tril(np.ones((len(self.marks), len(self.marks)), dtype=bool))
+        return _Table(once_s[at], pass_s[at], np.where(none, np.inf, energy_j[at]), memory[at])
 
 
 def _spans(values: list[float] | list[int]) -> Array:
     """Return the sums of values[a:b] for every a and b."""
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
-    return np.maximum(sums[None, :] - sums[:, None], 0.0)
+    spans: Array = np.maximum(sums[None, :] - sums[:, None], 0.0)
+    return spans
 
 
 def _inner(values: Array) -> Array:
@@ -175,15 +189,15 @@ def _inner(values: Array) -> Array:
 def _cut(tables: list[_Table], time_price: float, energy_price: float, cap_s: float) -> tuple[int, ...] | None:
     """Return where the cheapest cuts are; None where a pass is over the cap whatever is cut."""
     size = tables[0].pass_s.shape[0]
-    empty = np.tril(np.ones((size, size), dtype=bool))
     best = np.full(size, np.inf)
     best[0] = 0.0
     chosen: list[NDArray[np.intp]] = []
     for table in tables:
-        cost = time_price * (table.once_s + table.pass_s) + energy_price * table.energy_j
-        cost = np.where(empty | (table.pass_s > cap_s), np.inf, cost) + best[:, None]
+        cost = time_price * (table.once_s + table.pass_s) + energy_price * table.energy_j + best[:, None]
+        if cap_s < np.inf:
+            cost[table.pass_s > cap_s] = np.inf
         chosen.append(np.argmin(cost, axis=0))
-        best = np.min(cost, axis=0)
+        best = cost[chosen[-1], np.arange(size)]
     if not np.isfinite(best[-1]):
         return None
     ends = [size - 1]
