@@ -16,31 +16,47 @@ Value = Any  # a tensor in the backend's own form, kept on its device
 class CancelToken:
     """Stops whatever runs under it; any thread may call `cancel`, once is enough and twice does no harm.
 
+    `interrupt` stops what runs now and no more: after `resume` it can be run again. A backend knows no difference.
+
     A backend binds a hook for as long as it runs. Needs no lock: `bind` publishes the hook before it reads the flag and
     `cancel` sets the flag before it reads the hooks, so one of the two calls it, perhaps both. Hooks are idempotent.
     """
 
-    __slots__ = ("_cancelled", "_hooks")
+    __slots__ = ("_cancelled", "_hooks", "_interrupted")
 
     def __init__(self) -> None:
         self._cancelled = False
+        self._interrupted = False
         self._hooks: list[Callable[[], None]] = []
 
     @property
     def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled
+        """Whether what runs must stop: `cancel` was called, or `interrupt` and `resume` not since."""
+        return self._cancelled or self._interrupted
 
     def cancel(self) -> None:
         """Stop what runs under this token, now and in future."""
         self._cancelled = True
+        self._call_hooks()
+
+    def interrupt(self) -> None:
+        """Stop what runs under this token now; it may be run again."""
+        self._interrupted = True
+        self._call_hooks()
+
+    def resume(self) -> bool:
+        """Take back an interruption; return whether what runs under this token may go on."""
+        self._interrupted = False
+        return not self._cancelled
+
+    def _call_hooks(self) -> None:
         for hook in tuple(self._hooks):
             hook()
 
     def bind(self, hook: Callable[[], None]) -> None:
         """Have `hook` called when the token is cancelled, at once if it already is."""
         self._hooks.append(hook)
-        if self._cancelled:
+        if self.cancelled:
             hook()
 
     def unbind(self, hook: Callable[[], None]) -> None:

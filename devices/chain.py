@@ -213,12 +213,13 @@ class Chain:
         cancel: CancelToken | None,
         on_exit: Callable[[ExitAnswer], bool] | None,
         first_exit: int = 0,
-        between: Callable[[], None] | None = None,
+        between: Callable[[float], None] | None = None,
     ) -> ChainResult:
         """Do `run` with inputs that were checked already, the least exit given by its place, and a pause.
 
         Args:
-            between: Called before each segment but the first; it may run this or another chain of the same device.
+            between: Called before each segment but the first with 0, and with the time lost [s] before a segment is
+                run again that `cancel` interrupted; it may run this or another chain of the same device.
         """
         began_ns = self._clock.now_ns()
         values: dict[str, Value] = {name: self.backend.upload(array) for name, array in inputs.items()}
@@ -229,8 +230,8 @@ class Chain:
             for step in self._plan(first_exit):
                 for part in step.parts:
                     if between is not None and times:
-                        between()
-                    self._run_part(part, values, cancel, began_ns, times)
+                        between(0.0)
+                    self._run_part(part, values, cancel, began_ns, times, between)
                 if step.exit is not None:
                     deepest = self._answer(step, step.exit, values, began_ns, times)
                     if on_exit is not None and on_exit(deepest):
@@ -244,10 +245,24 @@ class Chain:
         return (self._clock.now_ns() - began_ns) / NS_PER_S
 
     def _run_part(
-        self, part: _Part, values: dict[str, Value], cancel: CancelToken | None, began_ns: int, times: list[SegmentTime]
+        self,
+        part: _Part,
+        values: dict[str, Value],
+        cancel: CancelToken | None,
+        began_ns: int,
+        times: list[SegmentTime],
+        between: Callable[[float], None] | None,
     ) -> None:
-        begin_s = self._since(began_ns)
-        values.update(part.loaded.run({name: values[name] for name in part.reads}, cancel))
+        reads = {name: values[name] for name in part.reads}
+        while True:
+            begin_s = self._since(began_ns)
+            try:
+                values.update(part.loaded.run(reads, cancel))
+                break
+            except RunCancelledError:
+                if between is None or cancel is None or not cancel.resume():
+                    raise
+                between(self._since(began_ns) - begin_s)
         for name in part.release:
             del values[name]
         device = self.backend.device

@@ -256,6 +256,7 @@ class Executor:
             Flow(runs, request.inputs, job.token, job.first_exit, taker, post, self._clock).begin()
         else:
             self._push(job.model.device, job.key, job, job.model.latency.first[job.first_exit].median_s)
+            self._workers[job.model.device].make_way(job)
 
     def _push(self, device: str, key: Urgency, item: Job | Part, cost_s: float) -> None:
         job = item.job if isinstance(item, Part) else item
@@ -340,15 +341,18 @@ class Executor:
         """
         runs = job.model.runs
         devices = runs.walk(job.first_exit).devices if isinstance(runs, Spread) else job.model.devices
-        queues = {name: self._workers[name].queue for name in devices}
-        for name, queue in queues.items():
-            if not job.entries and len(queue) >= self.settings.max_queue:
-                return f"{name} has {len(queue)} requests waiting: at most {self.settings.max_queue}"
+        workers = [self._workers[name] for name in devices]
+        for worker in workers:
+            waiting = len(worker.queue)
+            if not job.entries and waiting >= self.settings.max_queue:
+                return f"{worker.backend.device} has {waiting} requests waiting: at most {self.settings.max_queue}"
         left_s = job.time_left_s()
         if left_s is None or job.trial:
             return None
         window = job.model.latency.first[job.first_exit]
-        ahead_s = 0.0 if job.entries else max(queue.cost_before(job.key) for queue in queues.values())
+        ahead_s = 0.0  # a job that has its place asks again when its turn has come
+        if not job.entries:
+            ahead_s = max(worker.queue.cost_before(job.key) + worker.free_in_s(job) for worker in workers)
         reserve_s = self._reserve.total_s
         needed_s = ahead_s + window.p99_s + reserve_s
         if needed_s <= left_s:
@@ -361,8 +365,8 @@ class Executor:
         exit_id = job.model.package.exits[job.first_exit].id
         return (
             f"{left_s * 1e3:.3f} ms are left, but {needed_s * 1e3:.3f} ms are needed: {window.p99_s * 1e3:.3f} ms to "
-            f"exit {exit_id!r} on {job.model.device} (p99 of {window.count} runs), {ahead_s * 1e3:.3f} ms for what is "
-            f"more urgent, {reserve_s * 1e3:.3f} ms for the reply"
+            f"exit {exit_id!r} on {job.model.device} (p99 of {window.count} runs), {ahead_s * 1e3:.3f} ms for what "
+            f"comes first, {reserve_s * 1e3:.3f} ms for the reply"
         )
 
     def finished(self, job: Job, reply: Reply) -> None:

@@ -50,6 +50,7 @@ class Job:
         "deepest",
         "entries",
         "first_exit",
+        "interruptions",
         "key",
         "model",
         "on_done",
@@ -72,6 +73,7 @@ class Job:
         self.entries: list[tuple[EdfQueue[Any], Entry[Any]]] = []  # its places in the queues of devices
         self.timer: TimerHandle | None = None
         self.trial = False  # taken although its estimate says no
+        self.interruptions = 0  # how often a segment of it was stopped for a more urgent request
         self._recorder = Recorder(model.latency, first_exit)
         self._owner = owner
         self._clock = clock
@@ -90,6 +92,11 @@ class Job:
         """Return the time until the deadline [s], negative if it has passed; None without a deadline."""
         deadline_ns = self.request.deadline_ns
         return None if deadline_ns is None else (deadline_ns - self._clock.now_ns()) / NS_PER_S
+
+    @property
+    def first_p99_s(self) -> float:
+        """What the shallowest exit wanted takes, by its p99 [s]."""
+        return self.model.latency.first[self.first_exit].p99_s
 
     @property
     def started(self) -> bool:

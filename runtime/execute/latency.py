@@ -15,7 +15,7 @@ _REFRESH = 8
 class LatencyWindow:
     """The last durations of one piece of work; one thread adds at a time, any thread reads."""
 
-    __slots__ = ("_added", "_samples", "count", "least_s", "median_s", "p99_s")
+    __slots__ = ("_added", "_samples", "count", "least_s", "median_s", "most_s", "p99_s")
 
     def __init__(self, size: int = WINDOW) -> None:
         self._samples: deque[float] = deque(maxlen=size)
@@ -24,6 +24,7 @@ class LatencyWindow:
         self.least_s = 0.0
         self.median_s = 0.0
         self.p99_s = 0.0
+        self.most_s = 0.0
 
     def add(self, duration_s: float) -> None:
         """Take in one duration [s]."""
@@ -38,6 +39,7 @@ class LatencyWindow:
         self.least_s = ordered[0]
         self.median_s = ordered[(len(ordered) - 1) // 2]
         self.p99_s = ordered[math.ceil(0.99 * len(ordered)) - 1]
+        self.most_s = ordered[-1]
 
 
 class ModelLatency:

@@ -1,13 +1,16 @@
 """The time kept before each deadline for the reply to get out: a floor, and what getting out was seen to take.
 
-reserve = least + p99 of the timer's lateness + p99 of the replies' way out, at most `most`. On an idle machine both are
-a few microseconds; beside busy processes they are what makes answers late.
+reserve = least + greatest lateness of the timer + longest way out of a reply, both of the last 512, at most `most`. On
+an idle machine both are a few tens of microseconds; beside busy processes they are what makes answers late. One late
+answer in a thousand is what is aimed at, so a p99 would be too little.
 """
 
 import threading
 
 from devices.clock import NS_PER_S
 from runtime.execute.latency import LatencyWindow
+
+_REMEMBERED = 512
 
 
 class Reserve:
@@ -21,14 +24,14 @@ class Reserve:
     def __init__(self, least_s: float, most_s: float) -> None:
         self._least_s = least_s
         self._most_s = max(least_s, most_s)
-        self._waking = LatencyWindow()
-        self._leaving = LatencyWindow()
+        self._waking = LatencyWindow(_REMEMBERED)
+        self._leaving = LatencyWindow(_REMEMBERED)
         self._lock = threading.Lock()
 
     @property
     def total_s(self) -> float:
         """Time to keep [s]."""
-        return min(self._most_s, self._least_s + self._waking.p99_s + self._leaving.p99_s)
+        return min(self._most_s, self._least_s + self._waking.most_s + self._leaving.most_s)
 
     @property
     def total_ns(self) -> int:

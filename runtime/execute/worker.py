@@ -1,7 +1,8 @@
 """The worker of one device: one thread that runs the most urgent request, and only that one.
 
 Between two segments it looks at the queue: a request with an earlier deadline is run to its end there and then, and the
-one that was interrupted goes on afterwards with nothing lost. So deadlines are honoured at the grain of one segment.
+one that was interrupted goes on afterwards with nothing lost. Where a request would miss its deadline by waiting for a
+segment to end, that segment is stopped at once and run again later, a few times for each request at most.
 A request that runs on several devices stands in their queues with the parts that are ready, and needs no such pause.
 """
 
@@ -9,21 +10,23 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devices.backend import Backend
 from devices.chain import ExitAnswer
-from devices.clock import Clock
+from devices.clock import NS_PER_S, Clock
 from devices.errors import BackendError, InputError, SegmentError
 from devices.tensor import check_finite
 from runtime.execute.flow import Flow
 from runtime.execute.job import Job
+from runtime.execute.latency import LatencyWindow
 from runtime.execute.queue import EdfQueue
 from runtime.execute.request import Status
 from runtime.execute.reserve import Reserve
 
 _log = logging.getLogger(__name__)
 MAX_NESTED = 8
+MAX_INTERRUPTIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,15 @@ class Part:
     place: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What a device does just now: for which job, until when by its p99 [ns], whether it may be stopped for another."""
+
+    job: Job
+    until_ns: int
+    may_wait: bool
+
+
 class DeviceWorker:
     """One device with its queue and its thread.
 
@@ -78,6 +90,9 @@ class DeviceWorker:
         self._clock = clock
         self._reserve = reserve
         self._refusal = refusal
+        self._running: _Running | None = None
+        self._stopping = LatencyWindow()  # from an interruption to the device being free
+        self._interrupted_ns = 0
         self._thread = threading.Thread(target=self._serve, name=f"headway-{self.backend.device}", daemon=True)
 
     def start(self) -> None:
@@ -111,8 +126,10 @@ class DeviceWorker:
         if not job.open or (not job.started and self._refused(job)):
             return
         job.start()
+        outer = self._running
         try:
             if isinstance(item, Part):
+                self._expect(job, item.flow.unit(item.place).busy, may_wait=False)
                 item.flow.run(item.place)
             else:
                 self._walk(job, depth)
@@ -121,13 +138,55 @@ class DeviceWorker:
         except Exception as error:  # the worker must outlive a broken backend
             _log.exception("request %r: the backend of %s failed", job.request.id, self.backend.device)
             job.fail(f"the backend of {self.backend.device} failed: {error}")
+        finally:
+            self._running = outer
+
+    def free_in_s(self, job: Job) -> float:
+        """Return the time until what runs now would let `job` begin, by its p99 [s]."""
+        running = self._running
+        if running is None or running.job is job:
+            return 0.0
+        left_s = max(0.0, (running.until_ns - self._clock.now_ns()) / NS_PER_S)
+        if not running.job.open or self._may_interrupt(running, job):
+            return min(left_s, self._stopping.p99_s)
+        return left_s
+
+    def make_way(self, job: Job) -> None:
+        """Stop what runs now if `job`, which waits, would miss its deadline for it; it is run again later."""
+        running = self._running
+        left_s = job.time_left_s()
+        if running is None or left_s is None or not self._may_interrupt(running, job):
+            return
+        wait_s = (running.until_ns - self._clock.now_ns()) / NS_PER_S
+        if wait_s > 0.0 and wait_s + job.first_p99_s + self._reserve.total_s > left_s:
+            running.job.interruptions += 1
+            self._interrupted_ns = self._clock.now_ns()
+            running.job.token.interrupt()
+
+    def _may_interrupt(self, running: _Running, job: Job) -> bool:
+        other = running.job
+        if not (running.may_wait and other.open and job.key < other.key and other.interruptions < MAX_INTERRUPTIONS):
+            return False
+        left_s = other.time_left_s()
+        return left_s is None or left_s > job.first_p99_s + other.first_p99_s + self._reserve.total_s
+
+    def _expect(self, job: Job, window: LatencyWindow, *, may_wait: bool) -> None:
+        until_ns = self._clock.now_ns() + round(window.p99_s * NS_PER_S)
+        self._running = _Running(job, until_ns, may_wait)
 
     def _walk(self, job: Job, depth: int) -> None:
-        def on_exit(answer: ExitAnswer) -> bool:
-            return job.take_exit(answer, self._reserve.total_s)
+        may_wait = depth < MAX_NESTED
+        latency = job.model.latency
+        self._expect(job, latency.first[job.first_exit], may_wait=may_wait)
 
-        def between() -> None:
-            self._let_pass(job, depth)
+        def on_exit(answer: ExitAnswer) -> bool:
+            taken = job.take_exit(answer, self._reserve.total_s)
+            if not taken:
+                self._expect(job, latency.step[answer.index + 1], may_wait=may_wait)
+            return taken
+
+        def between(lost_s: float) -> None:
+            self._let_pass(job, depth, lost_s)
 
         job.model.chain.run_checked(job.request.inputs, job.token, on_exit, job.first_exit, between)
 
@@ -145,10 +204,15 @@ class DeviceWorker:
             return job.end(Status.INVALID, str(error))
         return False
 
-    def _let_pass(self, job: Job, depth: int) -> None:
-        if not len(self.queue) or depth >= MAX_NESTED:
+    def _let_pass(self, job: Job, depth: int, lost_s: float) -> None:
+        if lost_s == 0.0 and (not len(self.queue) or depth >= MAX_NESTED):
             return
         began_ns = self._clock.now_ns()
-        while (urgent := self.queue.pop_before(job.key)) is not None:
+        if lost_s > 0.0:
+            self._stopping.add((began_ns - self._interrupted_ns) / NS_PER_S)
+        while depth < MAX_NESTED and (urgent := self.queue.pop_before(job.key)) is not None:
             self.run(urgent, depth + 1)
-        job.paused(self._clock.now_ns() - began_ns)
+        paused_ns = self._clock.now_ns() - began_ns + round(lost_s * NS_PER_S)
+        job.paused(paused_ns)
+        if self._running is not None:
+            self._running = replace(self._running, until_ns=self._running.until_ns + paused_ns)

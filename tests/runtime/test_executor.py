@@ -19,7 +19,7 @@ from devices.package import Package
 from runtime.execute.errors import ClosedError, ModelNotFoundError
 from runtime.execute.executor import Executor, ExecutorSettings
 from runtime.execute.request import Ending, Reply, Request, Status
-from runtime.execute.worker import Device
+from runtime.execute.worker import MAX_INTERRUPTIONS, Device
 from tests.models import write_exit_package
 
 MS = 1_000_000
@@ -192,12 +192,12 @@ def test_what_cannot_be_met_is_refused_with_the_numbers(bench: Bench) -> None:
     assert reply.status is Status.RESOURCE_EXHAUSTED
     assert reply.message == (
         "2.900 ms are left, but 3.000 ms are needed: 3.000 ms to exit 'exit1' on null:0 (p99 of 8 runs), "
-        "0.000 ms for what is more urgent, 0.000 ms for the reply"
+        "0.000 ms for what comes first, 0.000 ms for the reply"
     )
     bench.submit(2, 8.9, least_exit="exit2")
     assert "8.900 ms are left, but 8.000 ms" not in bench.wait(1)[0].message
     bench.submit(3, 7.9, least_exit="exit2")
-    assert "3.000 ms for what is more urgent" not in bench.wait(2)[1].message
+    assert "3.000 ms for what comes first" not in bench.wait(2)[1].message
 
 
 def test_the_work_ahead_counts_against_a_request(bench: Bench) -> None:
@@ -205,7 +205,7 @@ def test_the_work_ahead_counts_against_a_request(bench: Bench) -> None:
     bench.submit(2, 5.0)
     (reply,) = bench.wait()
     assert (reply.id, reply.status) == (2, Status.RESOURCE_EXHAUSTED)
-    assert "3.000 ms for what is more urgent" in reply.message
+    assert "3.000 ms for what comes first" in reply.message
 
 
 def test_a_deadline_in_the_past_is_exceeded_before_it_starts(bench: Bench) -> None:
@@ -252,6 +252,48 @@ def test_a_more_urgent_request_passes_between_two_segments_and_nothing_is_lost(b
     assert first.queued_s == pytest.approx(0.021)
     assert first.run_s == pytest.approx(0.021)
     assert bench.executor.model("toy").latency.step[2].p99_s == pytest.approx(0.011)
+
+
+def test_a_segment_that_would_make_an_urgent_request_miss_is_stopped_and_run_again(bench: Bench) -> None:
+    bench.submit(1)
+    bench.at(15.5, lambda: bench.submit(2, 19.5))  # amid head3 of the first, which ends at 21 ms
+    second, first = bench.run(2)
+    assert (second.id, second.status, second.exit_id) == (2, Status.OK, "exit1")
+    assert (first.id, first.status, first.exit_id) == (1, Status.OK, "exit3")
+    assert bench.times_ms() == [18.5, 24.5]
+    assert first.run_s == pytest.approx(0.021)
+    assert first.queued_s == pytest.approx(0.0035)
+    assert bench.executor.model("toy").latency.step[2].p99_s == pytest.approx(0.011)
+
+
+def test_a_segment_is_not_stopped_where_the_urgent_request_can_wait(bench: Bench) -> None:
+    bench.submit(1)
+    bench.at(15.5, lambda: bench.submit(2, 24.5))
+    first, second = bench.run(2)
+    assert (first.id, second.id, second.exit_id) == (1, 2, "exit1")
+    assert bench.times_ms() == [EXIT3_MS, 24.0]
+
+
+def test_a_request_is_interrupted_a_few_times_at_most(bench: Bench) -> None:
+    bench.submit(0)
+    for turn in range(MAX_INTERRUPTIONS + 1):
+        begin_ms = 15.5 + 3.5 * turn  # half a millisecond after head3 was begun anew
+        bench.at(begin_ms, partial(bench.submit, 1 + turn, begin_ms + 4.0))
+    replies = bench.run(MAX_INTERRUPTIONS + 2)
+    assert [reply.status for reply in replies] == [Status.OK] * MAX_INTERRUPTIONS + [
+        Status.RESOURCE_EXHAUSTED,
+        Status.OK,
+    ]
+    assert "5.500 ms for what comes first" in replies[MAX_INTERRUPTIONS].message
+    assert (replies[-1].id, bench.times_ms()[-1]) == (0, 15.0 + 3.5 * MAX_INTERRUPTIONS + 6.0)
+
+
+def test_a_request_is_not_interrupted_when_it_would_miss_its_own_deadline(bench: Bench) -> None:
+    bench.submit(1, 21.4)
+    bench.at(15.5, lambda: bench.submit(2, 19.5))
+    second, first = bench.run(2)
+    assert (second.id, second.status) == (2, Status.RESOURCE_EXHAUSTED)
+    assert (first.id, first.exit_id, bench.times_ms()[1]) == (1, "exit3", EXIT3_MS)
 
 
 def test_a_less_urgent_request_waits(bench: Bench) -> None:
