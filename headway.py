@@ -272,7 +272,7 @@ class Answer:
 
     Args:
         outputs: Tensors by name.
-        exit_id: The exit that answered; `confidence` is its own estimate, in 0..1.
+        exit_id: The exit that answered; `confidence` is its own estimate, in 0..1; None if it makes none, as the last.
         status: "OK".
         parts: Each segment's name, device, start and duration [s], in the order in which they ran.
         time_left_s: Time left until the deadline when the answer was made; None without a deadline.
@@ -280,7 +280,7 @@ class Answer:
 
     outputs: Dict[str, np.ndarray]
     exit_id: str
-    confidence: float
+    confidence: Optional[float]
     status: str
     parts: List[Dict[str, Any]] = field(default_factory=list)
     time_left_s: Optional[float] = None

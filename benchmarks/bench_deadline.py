@@ -101,7 +101,7 @@ class Asker:
             took_s = float(np.median([self.full(k)[1] for k in range(21)]))
             if took_s >= LEAST_FULL_S:
                 return took_s
-            self.size += 1
+            self.size = max(self.size + 1, int(0.9 * self.size * LEAST_FULL_S / took_s))
 
     def learn(self, at_most: int) -> None:
         """Remember what is right for each batch."""

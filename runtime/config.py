@@ -22,17 +22,22 @@ import msgspec
 from runtime.errors import ConfigurationError
 
 _PREFIX = "HEADWAY_"
+_SEPARATORS = {"packages": ":", "devices": ","}  # of lists in the environment
 
 
 class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
 
+    `devices`: names as of `devices.open`, the first one usual. `placement`: by a package's name the device it runs on,
+    or devices by the ids of its segments.
     `drift_every`: of how many answers of a model one is looked at for drift; more than 1 where consecutive inputs are
     alike, as frames of a camera.
     """
 
     socket: str | None = None
     packages: tuple[str, ...] = ()
+    devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("cpu",)
+    placement: dict[str, str | dict[str, str]] = {}
     polite: bool = True
     drift_every: Annotated[int, msgspec.Meta(ge=1)] = 1
 
@@ -88,7 +93,7 @@ def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mappin
             variable = f"{_PREFIX}{name}_{key}".upper()
             text = (os.environ if environment is None else environment).get(variable)
             if text is not None:
-                _section(table, name, origin)[key] = text.split(":") if key == "packages" else text
+                _section(table, name, origin)[key] = text.split(_SEPARATORS[key]) if key in _SEPARATORS else text
     for dotted, value in flags.items():
         if value is not None:
             name, key = dotted.split(".")

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from devices.tensor import Array
-from runtime.errors import ConfigurationError, RunError
+from runtime.errors import ConfigurationError, RunError, UnavailableError
 
 _SHOWN = 12
 _PATIENCE_S = 60.0
@@ -22,13 +22,15 @@ def infer(
     deadline_ms: Annotated[float | None, typer.Option(help="Time allowed [ms]; default: as long as it takes")] = None,
     least_exit: Annotated[str | None, typer.Option(help="Shallowest exit whose answer is of use")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the output tensors here, .npz")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Device, as cpu:1; may be given again")] = None,
+    place: Annotated[list[str] | None, typer.Option(help="SEGMENT=DEVICE; other segments: the first device")] = None,
     socket: Annotated[Path | None, typer.Option(help="The daemon's unix socket")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Answer one request: the deepest exit that has finished when the deadline falls, or the first confident one.
 
     What is a folder or a file is loaded, warmed up and run in this process; anything else is a model's name at the
-    daemon. The time allowed counts from when the request is sent.
+    daemon, which has devices of its own. The time allowed counts from when the request is sent.
     """
     if deadline_ms is not None and not 0.0 < deadline_ms < 3.6e6:
         raise typer.BadParameter(f"{deadline_ms}: must be above 0 and below 3600000", param_hint="--deadline-ms")
@@ -39,8 +41,11 @@ def infer(
     if is_path(package):
         if socket is not None:
             raise typer.BadParameter(f"{package} is on disk: --socket is for a model's name", param_hint="--socket")
-        answer, outputs = _on_disk(Path(package), tensors, deadline_s, least_exit)
+        answer, outputs = _on_disk(Path(package), tensors, deadline_s, least_exit, device or ["cpu"], place or [])
     else:
+        if device or place:
+            hint = "--device" if device else "--place"
+            raise typer.BadParameter(f"{package} is a model's name: its daemon has its devices", param_hint=hint)
         answer, outputs = _at_daemon(package, tensors, deadline_s, least_exit, socket)
     if output is not None:
         write_npz(output, outputs)
@@ -56,15 +61,25 @@ def is_path(package: str) -> bool:
 
 
 def _on_disk(
-    path: Path, tensors: dict[str, Array], deadline_s: float | None, least_exit: str | None
+    path: Path,
+    tensors: dict[str, Array],
+    deadline_s: float | None,
+    least_exit: str | None,
+    devices: list[str],
+    places: list[str],
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    from devices.backends.onnxruntime import OnnxRuntimeBackend
+    from devices.open import open_device
     from devices.package import load_package
     from runtime.execute.executor import Executor
     from runtime.execute.request import Reply, Request, Status
     from runtime.execute.worker import Device
 
+    pairs = [text.partition("=") for text in places]
+    if not all(segment and name for segment, _, name in pairs):
+        raise typer.BadParameter(f"{places}: each must be SEGMENT=DEVICE", param_hint="--place")
+    placement = {segment: name for segment, _, name in pairs}
     package = load_package(path)
+    opened = [open_device(name, package) for name in dict.fromkeys([*devices, *placement.values()])]
     replies: list[Reply] = []
     done = threading.Event()
 
@@ -72,8 +87,11 @@ def _on_disk(
         replies.append(reply)
         done.set()
 
-    with Executor([Device(OnnxRuntimeBackend())]) as executor:
-        executor.load(package)
+    with Executor([Device(each.backend, each.cores) for each in opened]) as executor:
+        try:
+            executor.load(package, placement=placement)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
         deadline_ns = None if deadline_s is None else time.monotonic_ns() + round(deadline_s * 1e9)
         executor.submit(Request(0, package.name, tensors, deadline_ns, least_exit=least_exit), take)
         done.wait()
@@ -114,6 +132,8 @@ def _at_daemon(
             raise _refused(error.code, str(error)) from error
         except TypeError as error:
             raise ConfigurationError(str(error)) from error
+        except (headway.UnavailableError, headway.NoAnswerError) as error:
+            raise UnavailableError(f"there is no file or folder {model!r}, and no daemon to ask: {error}") from error
     answer = {
         "model": model,
         "version": version,

@@ -10,6 +10,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file; flags and HEADWAY_* variables beat it")] = None,
     socket: Annotated[Path | None, typer.Option(help="Unix socket; default headway.sock in the runtime folder")] = None,
     package: Annotated[list[Path] | None, typer.Option(help="Model package; may be given again")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Device, as cpu:1; may be given again")] = None,
     guard_socket: Annotated[Path | None, typer.Option(help="The guard's unix socket")] = None,
     vehicle: Annotated[str | None, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = None,
     certificate: Annotated[Path | None, typer.Option(help="Certificate; default the shipped one")] = None,
@@ -32,6 +33,7 @@ def serve(
     flags = {
         "serve.socket": _text(socket),
         "serve.packages": [str(path) for path in package] if package else None,
+        "serve.devices": device or None,
         "guard.socket": _text(guard_socket),
         "guard.vehicle": vehicle,
         "guard.certificate": _text(certificate),

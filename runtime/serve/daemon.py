@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any, cast
 
 import zmq
 
-from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.package import Package, load_package
 from devices.tensor import Array
 from offload.errors import WireError
@@ -30,10 +30,11 @@ from runtime.observe.watch import DriftWatch
 from runtime.serve import messages
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
+from runtime.serve.devices import open_devices, placements
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.pilot import Pilot
-from runtime.serve.realtime import raise_file_limit, step_back
+from runtime.serve.realtime import answer_promptly, raise_file_limit, step_back
 from runtime.serve.sockets import owned_router, runtime_folder
 from runtime.serve.uplink import Offloading
 from shield.vehicle import load_vehicle
@@ -63,6 +64,8 @@ class Daemon:
         guard_section = config.guard
         covering_certificate(self._vehicle, guard_section.certificate, uncertified=guard_section.uncertified)
         self._packages = [load_package(path) for path in config.serve.packages]
+        self._placements = placements(config.serve, self._packages)
+        self._devices = open_devices(config.serve, self._packages)
         self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
         guard = config.guard.socket
         self._guard_path = Path(guard) if guard else self._path.with_name("headway-guard.sock")
@@ -94,11 +97,8 @@ class Daemon:
             self._guard = GuardLink(context, self._poller, self._vehicle, self._guard_command(), self._on_report)
             stack.callback(self._guard.close)
             self._guard.open()
-            if self._config.serve.polite:
-                step_back()
-            self._executor = stack.enter_context(Executor([Device(OnnxRuntimeBackend("cpu"))]))
-            for package in self._packages:
-                self._executor.load(package)
+            self._executor = self._open_executor(stack)
+            answer_promptly()
             self._drift = DriftWatch(self._packages, self._walk_p99_s, every=self._config.serve.drift_every)
             self._pilot = self._open_pilot(stack)
             self._guard.resume()  # loading may have taken seconds
@@ -107,6 +107,20 @@ class Daemon:
             self._serve()
             self._executor.drain(_DRAIN_S)
             self._mailbox.drain()
+
+    def _open_executor(self, stack: ExitStack) -> Executor:
+        """Load the packages; all threads that infer are started by one that has stepped back."""
+        executor = Executor([Device(each.backend, each.cores) for each in self._devices])
+        stack.callback(executor.close)
+        polite = step_back if self._config.serve.polite else None
+        with ThreadPoolExecutor(1, "headway-load", initializer=polite) as loader:
+            loader.submit(self._load, executor).result()
+        return executor
+
+    def _load(self, executor: Executor) -> None:
+        executor.start()
+        for package in self._packages:
+            executor.load(package, placement=self._placements[package.name])
 
     def _open_pilot(self, stack: ExitStack) -> Pilot:
         offloading = Offloading(self._config.offload)
@@ -201,7 +215,7 @@ class Daemon:
             id=number,
             status=reply.status,
             exit_id=reply.exit_id or "",
-            confidence=1.0 if reply.confidence is None else reply.confidence,
+            confidence=reply.confidence,
             parts=[
                 {
                     "segment": part.segment_id,

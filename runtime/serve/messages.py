@@ -78,7 +78,7 @@ class Answer(_Strict, frozen=True, tag="answer/1"):
     id: int
     status: str
     exit_id: str
-    confidence: float
+    confidence: float | None
     parts: list[dict[str, Any]]
     time_left_us: int | None
     tensors: Tensors = ()

@@ -1,7 +1,8 @@
 """What a process may ask of the kernel to be on time, and what it was given.
 
 A guard asks for everything: no garbage collector, memory locked, the first-in-first-out scheduler. Each is a request;
-what was refused stands in the returned record and so in the guard's status. Processes that infer step back instead.
+what was refused stands in the returned record and so in the guard's status. Threads that infer step back instead, and
+the one that carries a daemon's messages asks to be run at once, below every guard.
 
 Reference: sched_setattr(2): for SCHED_OTHER, Linux 6.12 and later take `sched_runtime` as the slice.
 """
@@ -19,6 +20,7 @@ _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _MCL_CURRENT_AND_FUTURE = 1 | 2
 _SHORT_SLICE_NS = 100_000
 _FIFO_PRIORITY = 50
+_MESSENGER_PRIORITY = 1
 _INFERENCE_NICENESS = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -67,8 +69,19 @@ def become_punctual(*, fifo: bool = True) -> RealTime:
     return RealTime(fifo=granted, memory_locked=locked, short_slice=sliced)
 
 
+def answer_promptly() -> None:
+    """Ask that the calling thread and ZeroMQ's are run as soon as a message or a finished answer waits.
+
+    Answers that were ready in time would else wait behind busy neighbours. The lowest real-time priority, or where that
+    is refused the short slice; threads and processes started later begin without.
+    """
+    for thread in (0, *_zeromq_threads()):
+        if _fifo(thread, _MESSENGER_PRIORITY) != "yes":
+            _short_slice(thread)
+
+
 def step_back() -> None:
-    """Lower this process below the guard: niceness 10, as every process that infers does."""
+    """Lower the calling thread, and those it starts, below the guard: niceness 10, as all that infers does."""
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     if niceness < _INFERENCE_NICENESS:
         os.setpriority(os.PRIO_PROCESS, 0, _INFERENCE_NICENESS)
@@ -107,9 +120,9 @@ def _short_slice(thread: int) -> str:
     return _errno_text()
 
 
-def _fifo(thread: int) -> str:
+def _fifo(thread: int, priority: int = _FIFO_PRIORITY) -> str:
     try:
-        os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_FIFO_PRIORITY))
+        os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError as error:
         return error.strerror or str(error)
     return "yes"

@@ -31,9 +31,19 @@ def test_packages_come_as_a_path_list_from_the_environment() -> None:
     assert load_config(None, {}, {"HEADWAY_SERVE_PACKAGES": "/a:/b"}).serve.packages == ("/a", "/b")
 
 
+def test_devices_and_placements(tmp_path: Path) -> None:
+    text = '[serve]\ndevices = ["cpu:0", "cpu:1"]\n[serve.placement]\na = "cpu:1"\nb = { trunk = "cpu:1" }\n'
+    serve = load_config(write(tmp_path, text), {}, {}).serve
+    assert (serve.devices, serve.placement) == (("cpu:0", "cpu:1"), {"a": "cpu:1", "b": {"trunk": "cpu:1"}})
+    assert load_config(None, {}, {"HEADWAY_SERVE_DEVICES": "cpu:0,cuda:0"}).serve.devices == ("cpu:0", "cuda:0")
+    assert load_config(None, {}, {}).serve.devices == ("cpu",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[serve]\ndevices = []\n", "length >= 1"),
+        ("[serve.placement]\na = 3\n", "placement"),
         ("[serve]\nsoket = 'x'\n", "serve.soket is not one of socket, packages"),
         ("[server]\nsocket = 'x'\n", "unknown section server: there are serve, guard, offload"),
         ("[offload]\npolicy = 'fast'\n", "fast"),
