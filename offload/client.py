@@ -14,7 +14,8 @@ caller that waits reads them itself, so that a reply wakes one thread and not tw
 the lock, and while a caller waits the thread does not watch them.
 
 With an `EmulatedLink` the real bytes of a request are held back until the declared link would have carried them, and
-those of the reply likewise; pings and cancels are not.
+those of the reply likewise; pings, cancels and the greeting take its time too, ahead of payloads, and none of them
+passes while it is out.
 """
 
 import itertools
@@ -36,6 +37,7 @@ from offload.errors import ClientError
 from offload.frames import Array, tensor_frames
 from offload.link import EmulatedLink
 from offload.outcome import Handle, Outcome, payload_bits
+from offload.timers import KEPT
 from offload.wakeup import Wakeup
 from offload.wire import Request
 
@@ -93,7 +95,15 @@ class EdgeClient:
         try:
             for address in addresses:
                 connection = Connection(
-                    self._context, self._watch, self._unwatch, address, self._settings, self._clock, self._on_state
+                    self._context,
+                    self._watch,
+                    self._unwatch,
+                    address,
+                    self._settings,
+                    self._clock,
+                    self._on_state,
+                    link,
+                    lambda time_s, action: self._dispatcher.timers.at(time_s, KEPT, action),
                 )
                 self._connections.append(connection)
                 self._states[address] = connection.state
@@ -124,7 +134,7 @@ class EdgeClient:
 
     @property
     def rtt_s(self) -> float:
-        """Round-trip time of the last ping to the quickest server that answers, without the emulated link [s]."""
+        """Round-trip time of the last ping to the quickest server that answers [s]."""
         services = [item.service for item in self._connections if item.state.connected]
         return min((service.rtt_s for service in services), default=self._connections[0].service.rtt_s)
 

@@ -9,6 +9,9 @@ Two descriptors tell when there is something to read: the socket's and its monit
 the last look: whoever has touched the connection must call `receive` before waiting for them again, and `tick` looks
 at the monitor.
 
+A peer that rejects this client's key, is not the one whose key is known here, or does not answer, is LOST for that
+reason within half a second. Over an emulated link, greetings, pings and their answers take the link's time too.
+
 One thread at a time may touch a connection, any thread. A stall of the one that calls `tick` is not held against the
 peer.
 """
@@ -29,7 +32,10 @@ from devices.clock import Clock
 from offload.choice import Service
 from offload.errors import ClientError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array, Limits
+from offload.link import EmulatedLink
+from offload.security.curve import ClientSecurity
 from offload.throttle import Throttle
+from offload.wakeup import holds_message
 from offload.wire import Code, FromVehicle, Hello, Ping, Pong, Reply, Welcome, decode_from_edge, encode
 
 _LOG = logging.getLogger("headway.offload")
@@ -44,6 +50,8 @@ _EVENTS = (
 _KEPT_PINGS = 16
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
+_SAID_AFTER_S = 0.4
+_CONTROL_BITS = 8 * 64.0  # a ping, a pong or a cancel on the wire
 
 
 class Status(StrEnum):
@@ -89,6 +97,7 @@ class ClientSettings:
         handshake_ms: A peer that accepts but does not finish ZeroMQ's handshake is given up after this [ms].
         open_requests: Most requests that may wait for their reply.
         limits: Most that one message may carry.
+        security: Keys of this client and its servers; None: plain, for servers on loopback.
     """
 
     name: str = "vehicle"
@@ -100,6 +109,7 @@ class ClientSettings:
     handshake_ms: int = 1000
     open_requests: int = 64
     limits: Limits = field(default_factory=Limits)
+    security: ClientSecurity | None = None
 
     def __post_init__(self) -> None:
         for name in ("ping_s", "silence_s", "heartbeat_ms", "reconnect_ms", "handshake_ms", "open_requests"):
@@ -117,8 +127,10 @@ class Connection:
         watch: Called with a descriptor to be watched for reading; `unwatch` before it is closed.
         endpoint: Address of the edge server.
         on_state: Called with this connection after each change of its state, on the thread that touches it.
+        link: Emulated link whose time control messages take; None: none.
+        later: Has an action taken at a time [s] by whoever touches the connection.
     Raises:
-        ClientError: the address is none.
+        ClientError: the address is none, or the server's key is not known.
     """
 
     def __init__(
@@ -130,6 +142,8 @@ class Connection:
         settings: ClientSettings,
         clock: Clock,
         on_state: Callable[["Connection"], None],
+        link: EmulatedLink | None = None,
+        later: Callable[[float, Callable[[], None]], None] | None = None,
     ) -> None:
         self._context = context
         self._watch_fd = watch
@@ -138,6 +152,13 @@ class Connection:
         self._settings = settings
         self._clock = clock
         self._on_state = on_state
+        self._link = link
+        self._later = later
+        self._reply_delay_s = 0.0
+        self._opened = 0
+        self._opened_s = clock.now_s()
+        self._said = False
+        self._fd = self._monitor_fd = -1
         self._complaints = Throttle(_LOG, clock)
         self._shaken_hands = False
         self._unanswered_s: float | None = None
@@ -148,6 +169,7 @@ class Connection:
         self._next_ping_s = now_s
         self._pause_s = _FIRST_PAUSE_S
         self._reopen_s = math.inf
+        self._fd = self._monitor_fd = -1
         self.state = PeerState(Status.LOST, f"not connected to {endpoint} yet", now_s)
         self.service = Service()
         """What is known of the server's speed."""
@@ -175,12 +197,30 @@ class Connection:
             return False
         return True
 
+    def send_control(self, frames: Sequence[Any]) -> bool:
+        """Send a message without tensors; over an emulated link it leaves when that would have carried it."""
+        if self._link is None or self._later is None:
+            return self.send(frames)
+        now_s = self._clock.now_s()
+        passage = self._link.pass_control(_CONTROL_BITS, now_s)
+        self._reply_delay_s = passage.reply_delay_s
+        if passage.arrival_s <= now_s:
+            return self.send(frames)
+        if passage.arrival_s < math.inf:
+            self._later(passage.arrival_s, lambda opened=self._opened: self._send_if(opened, frames))  # type: ignore[misc]
+        return True
+
+    def _send_if(self, opened: int, frames: Sequence[Any]) -> None:
+        if opened == self._opened:
+            self.send(frames)
+
     def receive(self) -> list[tuple[Reply, dict[str, Array]]]:
         """Take in all that has come and return the replies among it."""
         replies: list[tuple[Reply, dict[str, Array]]] = []
-        while self._fd >= 0 and self._dealer.get(zmq.EVENTS) & zmq.POLLIN:
+        while self._fd >= 0 and holds_message(self._dealer):
             frames = self._dealer.recv_multipart(zmq.NOBLOCK, copy=False)
-            self._unanswered_s = None
+            if self._link is None:
+                self._unanswered_s = None
             try:
                 message, tensors = decode_from_edge(frames, self._settings.limits)
             except WireError as error:
@@ -193,13 +233,22 @@ class Connection:
                     continue
                 self.service.report(1e-6 * message.load_us, self._clock.now_s())
                 replies.append((message, tensors))
-            elif isinstance(message, Welcome):
-                if not self.state.connected:
-                    self._pause_s = _FIRST_PAUSE_S
-                    self._set(PeerState(Status.CONNECTED, "", self._clock.now_s(), message.server, message.models))
+            elif self._link is None or self._later is None:
+                self._hear(self._opened, message)
             else:
-                self._pong(message)
+                at_s = self._link.open_s(self._clock.now_s() + self._reply_delay_s)
+                self._later(at_s, lambda opened=self._opened, message=message: self._hear(opened, message))  # type: ignore[misc]
         return replies
+
+    def _hear(self, opened: int, message: Welcome | Pong) -> None:
+        if opened != self._opened:
+            return
+        self._unanswered_s = None
+        if isinstance(message, Pong):
+            self._pong(message)
+        elif not self.state.connected:
+            self._pause_s = _FIRST_PAUSE_S
+            self._set(PeerState(Status.CONNECTED, "", self._clock.now_s(), message.server, message.models))
 
     def tick(self) -> None:
         """Ping when it is time, and find out whether the peer is gone or has fallen silent; call after `receive`."""
@@ -218,6 +267,9 @@ class Connection:
                 self._lose(f"{self.endpoint} has not answered for {silent_s:.3f} s: frozen, overloaded or cut off")
         if now_s >= self._next_ping_s:
             self._ping(now_s)
+        if not self._said and not self.state.connected and now_s - self._opened_s >= _SAID_AFTER_S:
+            self._said = True
+            self._lose(f"{self.endpoint} has not answered for {now_s - self._opened_s:.1f} s: unreachable, or frozen")
 
     def close(self) -> None:
         """Close the sockets; twice does no harm."""
@@ -254,6 +306,12 @@ class Connection:
         self._monitor = self._dealer.get_monitor_socket(_EVENTS)
         self._shaken_hands = False
         self._unanswered_s = None
+        self._opened += 1
+        self._opened_s = self._clock.now_s()
+        self._said = False
+        if settings.security is not None and not settings.security.secure(self._dealer, self.endpoint):
+            self._close_sockets()
+            raise ClientError(f"the public key of the edge server {self.endpoint} is not known: headway keys show")
         try:
             self._dealer.connect(self.endpoint)
         except zmq.ZMQError as error:
@@ -261,13 +319,13 @@ class Connection:
             raise ClientError(
                 f"cannot connect to {self.endpoint!r}: {error.strerror}; give an address such as tcp://127.0.0.1:5555"
             ) from error
-        self._fd: int = self._dealer.get(zmq.FD)
-        self._monitor_fd: int = self._monitor.get(zmq.FD)
+        self._fd = int(self._dealer.get(zmq.FD))
+        self._monitor_fd = int(self._monitor.get(zmq.FD))
         self._watch_fd(self._fd)
         self._watch_fd(self._monitor_fd)
 
     def _watch(self) -> None:
-        while self._fd >= 0 and self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+        while self._fd >= 0 and holds_message(self._monitor):
             frames = self._monitor.recv_multipart(zmq.NOBLOCK)
             event = parse_monitor_message(frames)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -276,14 +334,24 @@ class Connection:
             elif event == zmq.EVENT_CONNECT_RETRIED:
                 self._lose(f"nobody answers at {self.endpoint}: is an edge server running there?")
             elif event == zmq.EVENT_DISCONNECTED:
-                self._shaken_hands = False
+                was_greeted, self._shaken_hands = self._shaken_hands, False
                 if self.state.connected:
                     self._lose(f"{self.endpoint} closed the connection, or missed its heartbeats")
                     return
+                if not was_greeted:
+                    self._lose(f"{self.endpoint} hangs up in the handshake: {self._why_hung_up}")
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                self._lose(f"{self.endpoint} rejected this client's key")
+                self._leave_alone(f"UNAUTHORIZED: {self.endpoint} rejected this client's key; is it on the allow-list?")
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                self._leave_alone(f"{self.endpoint} speaks otherwise: {self._why_hung_up}")
             else:
                 self._lose(f"{self.endpoint} accepted but does not finish the handshake: frozen, or no edge server")
+
+    @property
+    def _why_hung_up(self) -> str:
+        if self._settings.security is None:
+            return "it wants a key, or is no edge server"
+        return "it has another key than the one known here, wants none, or is no edge server"
 
     def _ping(self, now_s: float) -> None:
         self._next_ping_s = now_s + self._settings.ping_s
@@ -294,7 +362,7 @@ class Connection:
             self._number += 1
             self._pings.append((self._number, now_s))
             message = Ping(number=self._number)
-        if self.send(encode(message)) and self._unanswered_s is None:
+        if self.send_control(encode(message)) and self._unanswered_s is None:
             self._unanswered_s = now_s
 
     def _pong(self, pong: Pong) -> None:
@@ -307,15 +375,19 @@ class Connection:
 
     def _refused(self, reply: Reply) -> None:
         """Leave a server alone that does not want this client, for longer each time."""
-        if reply.code is Code.INVALID:
-            return
+        if reply.code is not Code.INVALID:
+            self._leave_alone(f"{reply.code}: {reply.message}")
+
+    def _leave_alone(self, reason: str) -> None:
         pause_s = self._pause_s * random.uniform(0.5, 1.0)
         self._pause_s = min(_LONGEST_PAUSE_S, 2.0 * self._pause_s)
         self.close()
         self._shaken_hands = False
         self._reopen_s = self._clock.now_s() + pause_s
-        _LOG.warning("%s refuses: %s %s; next attempt in %.2f s", self.endpoint, reply.code, reply.message, pause_s)
-        self._set(PeerState(Status.LOST, f"{reply.code}: {reply.message}", self._clock.now_s()))
+        self._next_ping_s = min(self._next_ping_s, self._reopen_s)
+        _LOG.warning("%s is left alone: %s; next attempt in %.2f s", self.endpoint, reason, pause_s)
+        if reason != self.state.reason:
+            self._set(PeerState(Status.LOST, reason, self._clock.now_s()))
 
     def _lose(self, reason: str) -> None:
         was_connected = self.state.connected

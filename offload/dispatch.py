@@ -171,9 +171,10 @@ class Dispatcher:
         if attempt.id not in self._attempts:
             return
         now_s = self._clock.now_s()
-        way_back_s = connection.service.rtt_s / 2.0
-        if attempt.transmission is not None:
-            way_back_s += attempt.transmission.reply_delay_s
+        if attempt.transmission is None:
+            way_back_s = connection.service.rtt_s / 2.0
+        else:
+            way_back_s = attempt.transmission.reply_delay_s
         left_s = pending.handle.deadline_s - now_s - way_back_s
         if left_s <= 0.0:
             return  # no reply could be in time: the deadline ends it
@@ -207,6 +208,8 @@ class Dispatcher:
             self._answer(attempt, reply, tensors)
         else:
             at_s = self._clock.now_s() + attempt.transmission.reply_delay_s
+            if self._link is not None:
+                at_s = self._link.open_s(at_s)
             self.timers.at(at_s, attempt.pending.handle.id, partial(self._answer, attempt, reply, tensors))
 
     def _answer(self, attempt: Attempt, reply: Reply, tensors: dict[str, Array]) -> None:
@@ -273,7 +276,7 @@ class Dispatcher:
             self._stop_sending(attempt)
             del self._attempts[attempt.id]
             if attempt.sent_s < math.inf and attempt.connection.state.connected:
-                attempt.connection.send(encode(Cancel(id=attempt.id)))
+                attempt.connection.send_control(encode(Cancel(id=attempt.id)))
         pending.attempts.clear()
         del self._open[pending.handle.id]
 

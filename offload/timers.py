@@ -5,6 +5,9 @@ import itertools
 import math
 from collections.abc import Callable, Container
 
+KEPT = 0
+"""Owner of actions that belong to no request."""
+
 _SWEEP_ABOVE = 64
 
 
@@ -37,6 +40,6 @@ class Timers:
     def sweep(self, open_ids: Container[int]) -> None:
         """Drop actions whose request is not in `open_ids`, where they have become many since the last time."""
         if len(self._heap) > 2 * self._kept + _SWEEP_ABOVE:
-            self._heap = [entry for entry in self._heap if entry[2] in open_ids]
+            self._heap = [entry for entry in self._heap if entry[2] == KEPT or entry[2] in open_ids]
             heapq.heapify(self._heap)
             self._kept = len(self._heap)

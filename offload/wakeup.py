@@ -1,6 +1,15 @@
-"""An eventfd that wakes a poller from another thread."""
+"""What wakes a poller: an eventfd set by another thread, or a ZeroMQ socket that holds a message."""
 
 import os
+
+import zmq
+
+_POLLIN = int(zmq.POLLIN)  # combining the flag itself costs more than looking
+
+
+def holds_message(socket: "zmq.Socket[bytes]") -> bool:
+    """Return whether a message waits in `socket`; after False, its descriptor tells when one has come."""
+    return bool(int(socket.get(zmq.EVENTS)) & _POLLIN)
 
 
 class Wakeup:
