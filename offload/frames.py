@@ -38,7 +38,8 @@ class TensorHeader(Struct, frozen=True, forbid_unknown_fields=True):
     shape: Shape
 
 
-Tensors = Annotated[tuple[TensorHeader, ...], Meta(max_length=64)]
+_MOST_TENSORS = 64
+Tensors = Annotated[tuple[TensorHeader, ...], Meta(max_length=_MOST_TENSORS)]
 
 
 class HasBuffer(Protocol):
@@ -100,11 +101,17 @@ def tensor_frames(
     """Return the headers and the frames of tensors; see `encode_frames`."""
     headers = []
     frames: list[bytes | Array] = []
+    total = 0
     for name, array in tensors.items():
         dtype, plain = _plain(name, array)
         headers.append(TensorHeader(name, dtype, plain.shape))  # type: ignore[arg-type]
         frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
-    _check_sizes([array.nbytes for array in tensors.values()], list(tensors), limits, request_id)
+        size = plain.nbytes
+        total += size
+        if size > limits.tensor_bytes or total > limits.message_bytes:
+            _check_sizes([item.nbytes for item in tensors.values()], list(tensors), limits, request_id)
+    if len(headers) > _MOST_TENSORS:
+        raise WireError(f"{len(headers)} tensors in one message: at most {_MOST_TENSORS} travel", request_id)
     return tuple(headers), frames
 
 
@@ -130,23 +137,30 @@ def decode_frames(
         raise _explain(header, error) from error
     headers: tuple[TensorHeader, ...] = getattr(message, "tensors", ())
     request_id: int = getattr(message, "id", 0)
-    data = [frame.buffer for frame in frames[1:]]
-    if len(data) != len(headers):
-        raise WireError(f"{len(data)} tensor frames follow the header: it declares {len(headers)}", request_id)
-    _check_sizes([len(item) for item in data], [item.name for item in headers], limits, request_id)
-    tensors = {item.name: _view(item, raw, request_id) for item, raw in zip(headers, data, strict=True)}
+    if len(frames) != len(headers) + 1:
+        raise WireError(f"{len(frames) - 1} tensor frames follow the header: it declares {len(headers)}", request_id)
+    tensors: dict[str, Array] = {}
+    total = 0
+    for item, frame in zip(headers, frames[1:], strict=True):
+        raw = frame.buffer
+        size = len(raw)
+        total += size
+        if size > limits.tensor_bytes or total > limits.message_bytes:
+            sizes = [len(other.buffer) for other in frames[1:]]
+            _check_sizes(sizes, [other.name for other in headers], limits, request_id)
+        tensors[item.name] = _view(item, raw, size, request_id)
     if len(tensors) != len(headers):
         names = ", ".join(item.name for item in headers)
         raise WireError(f"two tensors have one name: {names}", request_id)
     return message, tensors
 
 
-def _view(header: TensorHeader, raw: Any, request_id: int) -> Array:
+def _view(header: TensorHeader, raw: Any, size: int, request_id: int) -> Array:
     dtype = _DTYPES[header.dtype]
     wanted = math.prod(header.shape) * dtype.itemsize
-    if len(raw) != wanted:
+    if size != wanted:
         raise WireError(
-            f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {len(raw)} bytes: must have {wanted}",
+            f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {size} bytes: must have {wanted}",
             request_id,
         )
     array: Array = np.frombuffer(raw, dtype)
@@ -156,7 +170,7 @@ def _view(header: TensorHeader, raw: Any, request_id: int) -> Array:
     # Small frames lie anywhere in ZeroMQ's receive buffer: wider elements are not read there.
     if not array.flags.aligned:
         array = array.copy()
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array.reshape(header.shape)
 
 
@@ -179,8 +193,6 @@ def _check_sizes(sizes: Sequence[int], names: Sequence[str], limits: Limits, req
             raise WireError(f"tensor {name!r} has {size} bytes: at most {limits.tensor_bytes} travel", request_id)
     if sum(sizes) > limits.message_bytes:
         raise WireError(f"the tensors have {sum(sizes)} bytes: at most {limits.message_bytes} travel", request_id)
-    if len(sizes) > 64:
-        raise WireError(f"{len(sizes)} tensors in one message: at most 64 travel", request_id)
 
 
 class _Peek(Struct):

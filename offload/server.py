@@ -1,12 +1,15 @@
 """The edge server: runs model packages for vehicles, earliest deadline first.
 
-One I/O thread owns the ROUTER and every decision; worker threads compute. Work goes to them through a deadline queue
-and comes back through a queue and an eventfd in the same poller. With nothing else to do and a model that was never
-slower than half a millisecond, the I/O thread computes itself and spares both hand-overs;
+One I/O thread owns the ROUTER and every decision; worker threads compute; a loader thread loads. Work goes to the
+workers through a deadline queue and comes back through a queue and an eventfd in the same poller. With nothing else to
+do and a model that takes less than half a millisecond, the I/O thread computes itself and spares both hand-overs;
 should such a run take long after all, a watchdog stops it and a worker takes over.
 
 A request whose time has passed is answered DEADLINE_EXCEEDED and never computed; one that runs is stopped where it is.
 A damaged or impossible message is answered INVALID with its reason and concerns nobody else.
+
+Models are replaced while serving: the new ones are loaded and warmed up first, requests accepted before finish on the
+old ones.
 
 Loopback only: beyond it an edge server must know its clients.
 """
@@ -14,26 +17,33 @@ Loopback only: beyond it an edge server must know its clients.
 import heapq
 import itertools
 import logging
+import os
+import resource
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
 import zmq
 
-from devices.backend import Backend, CancelToken
+from devices.backend import Backend
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.clock import Clock, MonotonicClock
+from devices.errors import DeviceError, InputError
 from devices.package import Package
+from offload.clients import Clients, most_clients
+from offload.computing import Answer, Computer
 from offload.edf import DeadlineQueue, Job
 from offload.errors import ServerError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array
 from offload.server_settings import ServerSettings
-from offload.serving import Answer, load_models
+from offload.serving import Range, ServedModel, load_models
+from offload.tally import Tally
 from offload.throttle import Throttle
-from offload.wakeup import Wakeup
+from offload.wakeup import Wakeup, holds_message
 from offload.watchdog import Watchdog
 from offload.wire import (
     Cancel,
@@ -54,6 +64,8 @@ _LOG = logging.getLogger("headway.edge")
 _BATCH = 64  # messages read in a row before results and timers get their turn
 _FLUSH_MS = 500
 _LONGEST_POLL_MS = 250
+
+_STUCK_S = 2.0
 
 
 class EdgeServer:
@@ -79,20 +91,25 @@ class EdgeServer:
     ) -> None:
         self._settings = settings or ServerSettings()
         self._clock = clock or MonotonicClock()
-        self._models = load_models(packages, open_backend, self._settings.workers, self._clock)
-        self._queue = DeadlineQueue()
-        self._results: SimpleQueue[tuple[Job, Answer]] = SimpleQueue()
+        self._open_backend = open_backend
+        self._models = self._load(packages)
+        self.tally = Tally()
+        """What has been counted."""
+        self._computer = Computer(self._clock, self.tally)
+        self._queue = DeadlineQueue(self._computer.batch_limit)
+        self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._to_load: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._jobs: dict[tuple[bytes, int], Job] = {}
         self._jobs_of: Counter[bytes] = Counter()
         self._deadlines: list[tuple[float, int, Job]] = []
+        self._parked: dict[tuple[ServedModel, Range], list[Job]] = {}
         self._sequence = itertools.count()
         self._load_us = 0
         self._bytes = 0
         self._stopping = False
+        self._turned_s = -float("inf")
         self._watchdog = Watchdog(self._settings.inline_limit_s)
         self._complaints = Throttle(_LOG, self._clock)
-        self.counts: Counter[str] = Counter()
-        """Replies by code, and "unreachable": replies whose client was gone or did not read."""
         self._wakeup = Wakeup()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
@@ -110,35 +127,91 @@ class EdgeServer:
         """Names of the models served."""
         return tuple(self._models)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the models served, by name."""
+        return {name: model.package.version for name, model in self._models.items()}
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._queue)
+
+    @property
+    def open_requests(self) -> int:
+        """Requests accepted and not answered."""
+        return len(self._jobs)
+
+    @property
+    def load_s(self) -> float:
+        """Work accepted and not finished [s]."""
+        return 1e-6 * self._load_us
+
+    @property
+    def clients(self) -> Clients:
+        """Who is connected."""
+        return self._clients
+
+    def why_not_ready(self) -> str:
+        """Return why requests sent now would not be computed in time; empty if they would. For any thread."""
+        if self._stopping:
+            return "draining"
+        now_s = self._clock.now_s()
+        if now_s - self._turned_s > _STUCK_S:
+            return "not serving, or the I/O thread is stuck"
+        overdue_s = self._computer.longest_overdue_s(now_s)
+        if overdue_s > _STUCK_S:
+            return f"a worker does not stop: {overdue_s:.1f} s past the deadline of what it computes"
+        if len(self._jobs) >= self._settings.queue_jobs:
+            return f"{len(self._jobs)} requests are open: no more are taken"
+        return ""
+
     def stop(self) -> None:
         """Refuse new work, finish what was accepted, then leave `serve`; for any thread and for signal handlers."""
         self._stopping = True
         self._wakeup.set()
 
+    def reload(self, read: Callable[[], Sequence[Package]]) -> None:
+        """Replace the models by the packages that `read` returns; returns at once, for any thread and signal handlers.
+
+        They are read, loaded and warmed up on the loader's thread while the old ones serve on; where that fails, the
+        log says why and the old ones stay.
+        """
+        self._to_load.put(lambda: self._reload(read))
+
     def serve(self) -> None:
         """Serve until stopped; blocks the calling thread, which becomes the I/O thread."""
+        loader = threading.Thread(target=self._bring, name="edge-loader", daemon=True)
         workers = [
             threading.Thread(target=self._work, args=(number,), name=f"edge-worker-{number}", daemon=True)
             for number in range(self._settings.workers)
         ]
-        for worker in workers:
-            worker.start()
+        for thread in (loader, *workers):
+            thread.start()
         try:
             self._loop()
         finally:
             for job in self._jobs.values():
                 job.token.cancel()
+            self._computer.stop()
             self._queue.close(len(workers))
-            for worker in workers:
-                worker.join()
+            self._to_load.put(None)
+            for thread in (loader, *workers):
+                thread.join()
             self.close()
 
     def close(self) -> None:
         """Give the address back; for a server that is not serving. Twice does no harm."""
         self._watchdog.close()
+        if not self._router.closed:
+            self._clients.close()
         self._router.close(linger=_FLUSH_MS)
         self._context.term()
         self._wakeup.close()
+
+    def _load(self, packages: Sequence[Package]) -> dict[str, ServedModel]:
+        settings = self._settings
+        return load_models(packages, self._open_backend, settings.workers, self._clock, settings.batch)
 
     def _bind(self) -> zmq.Socket[bytes]:
         settings = self._settings
@@ -156,57 +229,82 @@ class EdgeServer:
         ):
             router.setsockopt(option, value)
         router.copy_threshold = COPY_BELOW_BYTES
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = settings.clients or most_clients(limit, len(list(Path("/proc/self/fd").iterdir())))
+        self._clients = Clients(router, most, self._clock)
         try:
             router.bind(settings.bind)
         except zmq.ZMQError as error:
+            self._clients.close()
             router.close()
             raise ServerError(f"cannot bind {settings.bind}: {error.strerror}; choose another port, or 0") from error
         return router
 
+    # What follows runs on the workers and the loader.
+
     def _work(self, number: int) -> None:
-        while (job := self._queue.take()) is not None:
-            self._results.put((job, self._compute(number, job)))
-            self._wakeup.set()
+        cores = self._settings.worker_cores
+        if cores:
+            os.sched_setaffinity(0, {cores[number % len(cores)]})
+        while (jobs := self._queue.take()) is not None:
+            answers, again = self._computer.compute(number, jobs)
+            self._tell(lambda answers=answers, again=again: self._computed(answers, again))  # type: ignore[misc]
 
-    def _compute(self, worker: int, job: Job) -> Answer:
+    def _bring(self) -> None:
+        while (action := self._to_load.get()) is not None:
+            action()
+
+    def _reload(self, read: Callable[[], Sequence[Package]]) -> None:
         try:
-            return self._models[job.request.model].run(worker, job)
+            models = self._load(read())
         except Exception:
-            _LOG.exception("request %d on model %r failed", job.request.id, job.request.model)
-            text = "the server failed; its log says why"
-            return Answer(Reply(id=job.request.id, code=Code.UNAVAILABLE, message=text))
+            _LOG.exception("the models could not be loaded anew: those served so far stay")
+            self.tally.reloads["failed"] += 1
+            return
+        self._tell(lambda: self._replace(models))
 
-    def _compute_here(self, job: Job) -> bool:
-        """Compute on the I/O thread and answer; False if that took too long and was stopped: a worker must do it."""
-        self._watchdog.arm(job.token)
-        answer = self._compute(0, job)
-        self._watchdog.disarm()
-        if job.token.cancelled:
-            job.token = CancelToken()
-            if answer.reply.code is not Code.OK:
-                return False
-        self._reply(job.client, answer)
-        return True
+    def _bring_range(self, model: ServedModel, wanted: Range) -> None:
+        failure = ""
+        try:
+            model.load(wanted)
+        except DeviceError as error:
+            failure = str(error)
+        except Exception:
+            _LOG.exception("segments %s to %s of %r could not be loaded", *wanted, model.package.name)
+            failure = "the server failed; its log says why"
+        self._tell(lambda: self._unpark(model, wanted, failure))
+
+    def _tell(self, action: Callable[[], None]) -> None:
+        """Have the I/O thread do something."""
+        self._done.put(action)
+        self._wakeup.set()
+
+    # What follows runs on the I/O thread.
 
     def _loop(self) -> None:
         poller = zmq.Poller()
+        wakeup, monitor = self._wakeup.fileno(), self._clients.monitor
         poller.register(self._router, zmq.POLLIN)
-        poller.register(self._wakeup.fileno(), zmq.POLLIN)
+        poller.register(wakeup, zmq.POLLIN)
+        poller.register(monitor, zmq.POLLIN)
         give_up_s: float | None = None
         while True:
-            now_s = self._clock.now_s()
+            self._turned_s = now_s = self._clock.now_s()
             if self._stopping and give_up_s is None:
                 give_up_s = now_s + self._settings.drain_s
                 _LOG.info("draining: %d requests are left", len(self._jobs))
             if give_up_s is not None and (not self._jobs or now_s >= give_up_s):
                 return
-            ready = dict(poller.poll(self._timeout_ms(now_s, give_up_s)))
-            if self._wakeup.fileno() in ready:
-                self._wakeup.clear()
-                self._collect()
-            if self._router in ready:
-                self._receive()
+            for ready, _ in poller.poll(self._timeout_ms(now_s, give_up_s)):
+                if ready is self._router:
+                    self._receive()
+                elif ready == wakeup:
+                    self._wakeup.clear()
+                    self._collect()
+                else:
+                    self._clients.watch()
             self._expire()
+            self._clients.tick()
 
     def _timeout_ms(self, now_s: float, give_up_s: float | None) -> int:
         while self._deadlines and not self._is_open(self._deadlines[0][-1]):
@@ -214,19 +312,20 @@ class EdgeServer:
         times = [self._deadlines[0][0]] if self._deadlines else []
         if give_up_s is not None:
             times.append(give_up_s)
+        if self._clients.next_s is not None:
+            times.append(self._clients.next_s)
         # Never for ever: a signal that arrives just before the poll is only seen when the poll returns.
         return max(0, min(_LONGEST_POLL_MS, int(1e3 * (min(times) - now_s)) + 1)) if times else _LONGEST_POLL_MS
 
     def _receive(self) -> None:
         for _ in range(_BATCH):
-            try:
-                identity, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            client = bytes(identity.buffer)
+            identity, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            client = identity.bytes
             try:
                 message, tensors = decode_from_vehicle(frames, self._settings.limits)
-                if isinstance(message, Request):
+                if not self._clients.admit(client, identity):
+                    self._turn_away(client, message.id if isinstance(message, Request) else 0)
+                elif isinstance(message, Request):
                     self._request(client, message, tensors)
                 elif isinstance(message, Cancel):
                     self._cancel(client, message.id)
@@ -238,6 +337,12 @@ class EdgeServer:
                     self._send_plain(client, Welcome(server=self._settings.name, models=self.models))
             except WireError as error:
                 self._refuse(client, error.request_id, Code.INVALID, str(error))
+            if not holds_message(self._router):
+                return
+
+    def _turn_away(self, client: bytes, request_id: int) -> None:
+        text = f"{len(self._clients)} clients are connected: no more are taken; try another server, or later"
+        self._refuse(client, request_id, Code.RESOURCE_EXHAUSTED, text)
 
     def _request(self, client: bytes, request: Request, tensors: dict[str, Array]) -> None:
         if self._stopping:
@@ -246,23 +351,49 @@ class EdgeServer:
         model = self._models.get(request.model)
         if model is None:
             raise WireError(f"no model is called {request.model!r}: there are {', '.join(self._models)}", request.id)
-        times = model.times(model.range_of(request))
+        wanted = model.range_of(request)
         if (client, request.id) in self._jobs:
             raise WireError(f"request id {request.id} is in use: a new request needs a new id", request.id)
-        size = sum(array.nbytes for array in tensors.values())
-        full = self._why_full(client, size)
-        if full:
-            self._refuse(client, request.id, Code.RESOURCE_EXHAUSTED, full)
-            return
+        size = 0
+        for array in tensors.values():
+            size += array.nbytes
+        if self._jobs or size > self._settings.queue_bytes:
+            full = self._why_full(client, size)
+            if full:
+                self._refuse(client, request.id, Code.RESOURCE_EXHAUSTED, full)
+                return
         now_s = self._clock.now_s()
         job = Job(client, request, tensors, size, now_s, now_s + 1e-6 * request.time_left_us)
-        is_quick = times is not None and times.p99_s < self._settings.inline_s
-        if is_quick and not self._jobs and self._compute_here(job):
+        job.served = model.loaded(wanted)
+        if job.served is None:
+            self._park(model, wanted, job)
             return
-        job.expected_us = round(1e6 * times.mean_s) if times else 0
+        self._check(job)
+        if not self._jobs and job.served.times.of(1).p50_s < self._settings.inline_s and self._compute_here(job):
+            return
         self._accept(job)
+        self._queue.put(job)
+
+    def _check(self, job: Job) -> None:
+        try:
+            job.served.check(job.inputs)  # type: ignore[union-attr]
+        except InputError as error:
+            raise WireError(f"model {job.request.model!r}: {error}", job.request.id) from error
+
+    def _compute_here(self, job: Job) -> bool:
+        """Compute on the I/O thread and answer; False if that took too long and was stopped: a worker must do it."""
+        self._watchdog.arm(job.token)
+        answer = self._computer.compute_here(job)
+        self._watchdog.disarm()
+        if answer is None:
+            return False
+        self.tally.inline += 1
+        self._reply(job.client, answer)
+        return True
 
     def _accept(self, job: Job) -> None:
+        if job.served is not None:
+            job.expected_us = round(1e6 * job.served.times.of(1).mean_s)
         self._jobs[job.client, job.request.id] = job
         self._jobs_of[job.client] += 1
         self._load_us += job.expected_us
@@ -271,10 +402,39 @@ class EdgeServer:
             self._deadlines = [entry for entry in self._deadlines if self._is_open(entry[-1])]
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (job.deadline_s, next(self._sequence), job))
-        self._queue.put(job)
+
+    def _park(self, model: ServedModel, wanted: Range, job: Job) -> None:
+        """Keep a job until the segments it asks for are loaded."""
+        self._accept(job)
+        waiting = self._parked.setdefault((model, wanted), [])
+        waiting.append(job)
+        if len(waiting) == 1:
+            self._to_load.put(lambda: self._bring_range(model, wanted))
+
+    def _unpark(self, model: ServedModel, wanted: Range, failure: str) -> None:
+        for job in self._parked.pop((model, wanted)):
+            if not self._is_open(job) or job.discarded:
+                continue
+            job.served = model.loaded(wanted)
+            try:
+                if job.served is None:
+                    self._close(job)
+                    self._refuse(job.client, job.request.id, Code.UNAVAILABLE, failure or "unloaded again: try again")
+                    continue
+                self._check(job)
+                self._queue.put(job)
+            except WireError as error:
+                self._close(job)
+                self._refuse(job.client, job.request.id, Code.INVALID, str(error))
+
+    def _replace(self, models: dict[str, ServedModel]) -> None:
+        self._models = models
+        self.tally.reloads["done"] += 1
+        served = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        _LOG.info("loaded anew: %s", served)
 
     def _why_full(self, client: bytes, size: int) -> str:
-        settings, mine = self._settings, self._jobs_of[client]
+        settings, mine = self._settings, self._jobs_of.get(client, 0)
         if len(self._jobs) >= settings.queue_jobs or mine >= settings.client_jobs:
             most = f"at most {settings.queue_jobs} and {settings.client_jobs} are taken"
             return f"{len(self._jobs)} requests are open, {mine} of them yours: {most}"
@@ -303,6 +463,7 @@ class EdgeServer:
             self._refuse(client, request_id, Code.CANCELLED, "taken from the queue")
         else:
             job.token.cancel()
+            self._computer.look(job)
 
     def _expire(self) -> None:
         now_s = self._clock.now_s()
@@ -317,21 +478,30 @@ class EdgeServer:
             elif not job.token.cancelled:
                 job.expired = True
                 job.token.cancel()
+                self._computer.look(job)
 
     def _collect(self) -> None:
         while True:
             try:
-                job, answer = self._results.get_nowait()
+                action = self._done.get_nowait()
             except Empty:
                 return
+            action()
+
+    def _computed(self, answers: Sequence[tuple[Job, Answer]], again: Sequence[Job]) -> None:
+        for job, answer in answers:
             self._close(job)
             self._reply(job.client, answer)
+        for job in again:
+            self.tally.rerun += 1
+            job.taken = False
+            self._queue.put(job)
 
     def _reply(self, client: bytes, answer: Answer) -> None:
-        reply = msgspec.structs.replace(answer.reply, load_us=self._load_us)
-        if reply.code is Code.INVALID:
-            self._complaints.warn(f"refused: {reply.message}")
-        self.counts[reply.code] += 1
+        reply = answer.reply
+        if self._load_us:
+            reply = msgspec.structs.replace(reply, load_us=self._load_us)
+        self.tally.replies[reply.code] += 1
         try:
             self._send(client, encode_with(reply, answer.outputs, self._settings.limits))
         except WireError as error:
@@ -341,7 +511,7 @@ class EdgeServer:
     def _refuse(self, client: bytes, request_id: int, code: Code, message: str) -> None:
         if code is Code.INVALID:
             self._complaints.warn(f"refused: {message}")
-        self.counts[code] += 1
+        self.tally.replies[code] += 1
         self._send_plain(client, Reply(id=request_id, code=code, message=message[:1024], load_us=self._load_us))
 
     def _send_plain(self, client: bytes, message: FromEdge) -> None:
@@ -353,4 +523,4 @@ class EdgeServer:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
-            self.counts["unreachable"] += 1
+            self.tally.replies["unreachable"] += 1

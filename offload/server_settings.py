@@ -1,6 +1,7 @@
 """How an edge server behaves, checked when it is written down."""
 
 import ipaddress
+import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -18,8 +19,11 @@ class ServerSettings:
         workers: Threads that compute, each with the models loaded for itself.
         queue_jobs, client_jobs: Most requests accepted and not finished, of all clients and of one.
         queue_bytes: Most bytes of their tensors together.
-        inline_s: A model that was never slower than this is run by the I/O thread when nothing else waits [s].
+        inline_s: A model whose median run is quicker than this is run by the I/O thread when nothing else waits [s].
         inline_limit_s: A run on the I/O thread that takes longer after all is stopped and handed to a worker [s].
+        batch: Whether jobs for the same segments may run together where that costs less and makes none late.
+        worker_cores: Processor cores that the workers are pinned to, in turn; empty: not pinned.
+        clients: Most clients to take; None: what the limit on open files allows.
         drain_s: Longest time that accepted work gets after `stop` [s].
         heartbeat_ms: Interval of ZeroMQ's own heartbeats [ms]; a peer is dropped after three without an answer.
         limits: Most that one message may carry.
@@ -33,6 +37,9 @@ class ServerSettings:
     queue_bytes: int = 256 * 2**20
     inline_s: float = 0.5e-3
     inline_limit_s: float = 0.01
+    batch: bool = True
+    worker_cores: tuple[int, ...] = ()
+    clients: int | None = None
     drain_s: float = 5.0
     heartbeat_ms: int = 500
     limits: Limits = field(default_factory=Limits)
@@ -42,6 +49,14 @@ class ServerSettings:
         for name in ("workers", "queue_jobs", "client_jobs", "queue_bytes", "heartbeat_ms"):
             if getattr(self, name) < 1:
                 raise ServerError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.clients is not None and self.clients < 1:
+            raise ServerError(f"clients = {self.clients}: must be at least 1")
+        absent = set(self.worker_cores) - os.sched_getaffinity(0)
+        if absent:
+            raise ServerError(
+                f"worker_cores = {self.worker_cores}: this process may not use {sorted(absent)}, "
+                f"only {sorted(os.sched_getaffinity(0))}"
+            )
 
 
 def require_loopback(bind: str) -> None:

@@ -1,89 +1,248 @@
-"""The models of an edge server: packages loaded, warmed up, and run for one job at a time a worker.
+"""The models of an edge server: packages loaded, warmed up, and run for one or several jobs at a time a worker.
 
-A job asks for a range of segments; each range is a chain of its own, made when first asked for and kept for the most
-recent few. A job whose deadline falls while it runs answers with the deepest exit that was finished by then.
+A job asks for a range of segments: a whole model, a head, a tail, one stage. Each range is loaded when first asked for,
+away from the workers, and kept for the most recent few. A job whose deadline falls while it runs answers with the
+deepest exit that was finished by then.
+
+Jobs are run together, stacked along the first axis, where every tensor's first size is open, where a trial showed the
+same answers as one by one, and where it costs less time a job.
 """
 
-import math
+import logging
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from devices.backend import Backend
-from devices.chain import Chain, ChainResult
+from devices.backend import Backend, CancelToken
+from devices.chain import Chain
 from devices.clock import Clock
-from devices.errors import DeviceError, InputError
+from devices.errors import DeviceError, RunCancelledError
 from devices.package import Package
-from devices.tensor import check_finite
-from offload.edf import Job
+from devices.tensor import TensorSpec, check_finite, check_inputs
 from offload.errors import ServerError, WireError
 from offload.frames import Array
-from offload.wire import Code, Reply, Request
+from offload.times import BatchTimes
+from offload.wire import Request
 
 Range = tuple[str, str]
 """First and last segment, both included, in the package's order."""
 
-_WARM_UP_RUNS = 5
+_LOG = logging.getLogger("headway.edge")
+_WARM_UP_RUNS = 7
+_BATCH_SIZES = (2, 4, 8, 16)
+_BATCHED_BELOW_S = 0.05  # a longer run is not tried in batches
+_TRIAL_RUNS = 300  # times the median run, the trial of batches is stopped
+_LEAST_TRIAL_S = 0.2
+_WORTH = 0.95
 _KEPT_RANGES = 8
-_KEPT_TIMES = 200
-_REFRESH = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one job: the reply, still without the server's load, and its tensors."""
+class Computed:
+    """What a run came to: tensors by name, the exit that gave the answer, and whether it was stopped."""
 
-    reply: Reply
-    outputs: Mapping[str, Array] = field(default_factory=dict)
+    outputs: Mapping[str, Array]
+    exit_id: str | None
+    cancelled: bool
 
 
-class Times:
-    """The last computation times of one range of segments."""
+class _Run(Protocol):
+    """Segments on one worker."""
 
-    def __init__(self) -> None:
-        self._times_s: deque[float] = deque(maxlen=_KEPT_TIMES)
-        self._added = 0
-        self._lock = threading.Lock()
-        self.mean_s = 0.0
-        """Mean of the last runs [s]."""
-        self.p99_s = float("inf")
-        """99th percentile of the last runs, brought up to date every few runs [s]; infinite before the first."""
+    inputs: tuple[TensorSpec, ...]
 
-    def add(self, time_s: float) -> None:
-        """Take in one run's time [s]."""
-        with self._lock:
-            self._times_s.append(time_s)
-            self._added += 1
-            if self._added % _REFRESH == 0 or self._added < _REFRESH or time_s > self.p99_s:
-                ordered = sorted(self._times_s)
-                self.mean_s = sum(ordered) / len(ordered)
-                self.p99_s = ordered[math.ceil(0.99 * len(ordered)) - 1]
+    def __call__(self, inputs: Mapping[str, Array], token: CancelToken | None) -> Computed: ...
+
+
+class _ChainRun:
+    """Several segments, or one with several exits."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.inputs = chain.inputs
+        self._chain = chain
+        self._deepest = len(chain.package.exits) - 1
+
+    def __call__(self, inputs: Mapping[str, Array], token: CancelToken | None) -> Computed:
+        result = self._chain.run_checked(inputs, token, None, 0 if token else self._deepest)
+        if result.exit is None:
+            return Computed(result.outputs, None, result.cancelled)
+        return Computed({**result.outputs, **result.exit.outputs}, result.exit.exit_id, result.cancelled)
+
+
+class _SegmentRun:
+    """One segment with one exit or none, without the chain's times and steps: half the cost of a run that copies."""
+
+    def __init__(self, package: Package, backend: Backend, segment_id: str) -> None:
+        segment = package.segment(segment_id)
+        self.inputs = segment.inputs
+        exits = [item for item in package.exits if item.segment == segment_id]
+        self._exit_id = exits[0].id if exits else None
+        read = {spec.name for item in package.segments if item.id != segment_id for spec in item.inputs}
+        read |= set(package.exit_outputs(exits[0].id) if exits else ())
+        self._owed = [spec.name for spec in segment.outputs if spec.name in read]
+        self._backend = backend
+        self._loaded = backend.load(segment, package.model(segment_id))
+
+    def __call__(self, inputs: Mapping[str, Array], token: CancelToken | None) -> Computed:
+        upload, download = self._backend.upload, self._backend.download
+        try:
+            values = self._loaded.run({name: upload(array) for name, array in inputs.items()}, token)
+        except RunCancelledError:
+            return Computed({}, None, cancelled=True)
+        return Computed({name: download(values[name]) for name in self._owed}, self._exit_id, cancelled=False)
+
+
+def _run(package: Package, backend: Backend, segment_ids: Sequence[str], clock: Clock) -> _Run:
+    if len(segment_ids) == 1 and sum(item.segment == segment_ids[0] for item in package.exits) <= 1:
+        return _SegmentRun(package, backend, segment_ids[0])
+    return _ChainRun(Chain(package, backend, segment_ids, clock=clock))
+
+
+class ServedRange:
+    """One range of a package's segments, loaded once a worker.
+
+    Args:
+        package, segment_ids: What it runs.
+        backends: One a worker.
+        clock: Times the runs.
+        batch: Whether to try running several jobs together.
+    Raises:
+        DeviceError: a segment cannot be loaded or run.
+    """
+
+    def __init__(
+        self, package: Package, segment_ids: Sequence[str], backends: Sequence[Backend], clock: Clock, batch: bool
+    ) -> None:
+        self.package = package
+        self.times = BatchTimes()
+        self.batch_sizes: tuple[int, ...] = ()
+        """Sizes above 1 that are worth it, ascending."""
+        self._clock = clock
+        self._runs: list[_Run] = [_run(package, backend, segment_ids, clock) for backend in backends]
+        self._inputs = self._runs[0].inputs
+        self._wanted = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self._inputs]
+        for worker in range(len(self._runs)):
+            self._warm_up(worker)
+        if batch and _stackable(self._inputs) and self.times.of(1).p50_s < _BATCHED_BELOW_S:
+            self._try_batches()
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse inputs that do not fit.
+
+        Raises:
+            InputError: a name, dtype or shape is wrong, or a value is not finite.
+        """
+        if len(inputs) != len(self._wanted) or not all(
+            name in inputs and inputs[name].dtype == dtype and inputs[name].shape == shape
+            for name, dtype, shape in self._wanted
+        ):
+            check_inputs(self._inputs, inputs)  # the slow way, which knows open sizes and says what is wrong
+        check_finite(inputs)
+
+    def run(self, worker: int, inputs: Mapping[str, Array], token: CancelToken | None) -> Computed:
+        """Compute checked inputs on a worker.
+
+        Raises:
+            SegmentError: a segment failed.
+        """
+        return self._runs[worker](inputs, token)
+
+    def run_together(
+        self, worker: int, many: Sequence[Mapping[str, Array]], token: CancelToken | None
+    ) -> list[Computed]:
+        """Compute several checked inputs at once.
+
+        Raises:
+            SegmentError: a segment failed.
+        """
+        stacked = {name: np.concatenate([inputs[name] for inputs in many]) for name in many[0]}
+        whole = self.run(worker, stacked, token)
+        ends = np.cumsum([len(next(iter(inputs.values()))) for inputs in many]).tolist()
+        return [
+            Computed({name: array[begin:end] for name, array in whole.outputs.items()}, whole.exit_id, whole.cancelled)
+            for begin, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
+
+    def _warm_up(self, worker: int) -> None:
+        inputs = {spec.name: _zeros(spec) for spec in self._inputs}
+        self.run(worker, inputs, None)  # the first run allocates: its time says nothing
+        for _ in range(_WARM_UP_RUNS):
+            began_s = self._clock.now_s()
+            self.run(worker, inputs, CancelToken())
+            self.times.of(1).add(self._clock.now_s() - began_s)
+
+    def _try_batches(self) -> None:
+        """Find out which batch sizes are worth it; stopped where the model's time depends on its input too much."""
+        token = CancelToken()
+        stop = threading.Timer(max(_LEAST_TRIAL_S, _TRIAL_RUNS * self.times.of(1).p50_s), token.cancel)
+        stop.start()
+        try:
+            self.batch_sizes = self._worth_it(token)
+        except (DeviceError, ValueError) as error:
+            _LOG.info("%s is not run in batches: %s", self.package.name, error)
+        finally:
+            stop.cancel()
+            stop.join()
+
+    def _worth_it(self, token: CancelToken) -> tuple[int, ...]:
+        rng = np.random.default_rng(0)
+        samples = [{spec.name: _sample(spec, rng) for spec in self._inputs} for _ in range(_BATCH_SIZES[-1])]
+        if not self._same(samples[:2], token):
+            _LOG.info("%s is not run in batches: its answers depend on the neighbours, or on time", self.package.name)
+            return ()
+        sizes: tuple[int, ...] = ()
+        best_s = self.times.of(1).p50_s
+        for size in _BATCH_SIZES:
+            for _ in range(_WARM_UP_RUNS):
+                began_s = self._clock.now_s()
+                self.run_together(0, samples[:size], token)
+                self.times.of(size).add(self._clock.now_s() - began_s)
+            each_s = self.times.of(size).p50_s / size
+            if token.cancelled or each_s > _WORTH * best_s:
+                break
+            best_s = each_s
+            sizes = (*sizes, size)
+        return sizes
+
+    def _same(self, samples: Sequence[Mapping[str, Array]], token: CancelToken) -> bool:
+        together = self.run_together(0, samples, token)
+        alone = [self.run(0, inputs, token) for inputs in samples]
+        return not token.cancelled and all(
+            mine.outputs.keys() == theirs.outputs.keys()
+            and all(_close(mine.outputs[name], theirs.outputs[name]) for name in mine.outputs)
+            for mine, theirs in zip(together, alone, strict=True)
+        )
 
 
 class ServedModel:
-    """One package, loaded once a worker.
+    """One package and the ranges of it that were asked for, the whole among them.
 
     Args:
         package: The package.
         open_backend: Opens the device for one worker.
         workers: How many workers run it.
         clock: Times the runs.
+        batch: Whether to try running several jobs together.
     Raises:
         DeviceError: a segment cannot be loaded or run.
     """
 
-    def __init__(self, package: Package, open_backend: Callable[[], Backend], workers: int, clock: Clock) -> None:
+    def __init__(
+        self, package: Package, open_backend: Callable[[], Backend], workers: int, clock: Clock, batch: bool = True
+    ) -> None:
         self.package = package
         self._order = [segment.id for segment in package.segments]
         self._whole: Range = (self._order[0], self._order[-1])
         self._clock = clock
+        self._batch = batch
         self._backends = [open_backend() for _ in range(workers)]
-        self._times: dict[Range, Times] = {self._whole: Times()}
-        self._chains: list[OrderedDict[Range, Chain]] = [OrderedDict() for _ in range(workers)]
-        self._warm_up()
+        self._ranges: OrderedDict[Range, ServedRange] = OrderedDict()
+        self._lock = threading.Lock()
+        self.load(self._whole)
 
     def range_of(self, request: Request) -> Range:
         """Return the range of segments that `request` asks for.
@@ -97,6 +256,8 @@ class ServedModel:
                 f"model {package.name!r} version {request.version!r} is not served: version {package.version!r} is",
                 request.id,
             )
+        if request.first_segment is None and request.last_segment is None:
+            return self._whole
         first, last = request.first_segment or self._whole[0], request.last_segment or self._whole[1]
         for segment in (first, last):
             if segment not in self._order:
@@ -107,60 +268,27 @@ class ServedModel:
             raise WireError(f"first segment {first!r} comes after the last, {last!r}: exchange them", request.id)
         return first, last
 
-    def times(self, wanted: Range) -> Times | None:
-        """Return the times of a range, None if it has not run yet."""
-        return self._times.get(wanted)
+    def loaded(self, wanted: Range) -> ServedRange | None:
+        """Return a range that is loaded; None for one that `load` must bring first."""
+        return self._ranges.get(wanted)
 
-    def run(self, worker: int, job: Job) -> Answer:
-        """Compute `job` on a worker; whatever is wrong with it becomes the reply's code and message."""
-        began_s = self._clock.now_s()
-        queue_us = max(0, round(1e6 * (began_s - job.received_s)))
-        if began_s >= job.deadline_s:
-            return Answer(_late(job, queue_us))
-        try:
-            wanted = self.range_of(job.request)
-            chain = self._chain(worker, wanted)
-            check_finite(job.inputs)
-            began_s = self._clock.now_s()
-            result = chain.run(job.inputs, cancel=job.token)
-        except (InputError, WireError) as error:
-            return Answer(_refusal(job, Code.INVALID, f"model {self.package.name!r}: {error}", queue_us))
-        except DeviceError as error:
-            return Answer(_refusal(job, Code.UNAVAILABLE, str(error), queue_us))
-        compute_s = self._clock.now_s() - began_s
-        # A stopped run counts as well: the model is at least that slow.
-        times = self._times.get(wanted)
-        if times is None:
-            times = self._times.setdefault(wanted, Times())
-        times.add(compute_s)
-        return _answer(job, result, queue_us, round(1e6 * compute_s))
+    def load(self, wanted: Range) -> ServedRange:
+        """Load a range and warm it up, unless it is there; the one not loaded anew for longest may go, never the whole.
 
-    def _chain(self, worker: int, wanted: Range) -> Chain:
-        chains = self._chains[worker]
-        if wanted in chains:
-            chains.move_to_end(wanted)
-            return chains[wanted]
-        ids = self._order[self._order.index(wanted[0]) : self._order.index(wanted[1]) + 1]
-        chains[wanted] = Chain(self.package, self._backends[worker], ids, clock=self._clock)
-        if len(chains) > _KEPT_RANGES:
-            oldest = next(item for item in chains if item != self._whole)
-            del chains[oldest]
-        return chains[wanted]
-
-    def _warm_up(self) -> None:
-        inputs = {
-            spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
-            for spec in self.package.inputs
-        }
-        for worker in range(len(self._backends)):
-            chain = self._chain(worker, self._whole)
-            chain.run(inputs)  # the first run allocates: its time says nothing
-            for _ in range(_WARM_UP_RUNS):
-                self._times[self._whole].add(chain.run(inputs).elapsed_s)
+        Raises:
+            DeviceError: a segment cannot be loaded or run.
+        """
+        with self._lock:
+            if wanted not in self._ranges:
+                ids = self._order[self._order.index(wanted[0]) : self._order.index(wanted[1]) + 1]
+                self._ranges[wanted] = ServedRange(self.package, ids, self._backends, self._clock, self._batch)
+                if len(self._ranges) > _KEPT_RANGES:
+                    del self._ranges[next(item for item in self._ranges if item != self._whole)]
+            return self._ranges[wanted]
 
 
 def load_models(
-    packages: Sequence[Package], open_backend: Callable[[], Backend], workers: int, clock: Clock
+    packages: Iterable[Package], open_backend: Callable[[], Backend], workers: int, clock: Clock, batch: bool
 ) -> dict[str, ServedModel]:
     """Load and warm up packages, by name.
 
@@ -168,40 +296,40 @@ def load_models(
         ServerError: there is no package, or two have one name.
         DeviceError: a segment cannot be loaded or run.
     """
-    if not packages:
-        raise ServerError("no package to serve: give at least one")
     models: dict[str, ServedModel] = {}
     for package in packages:
         if package.name in models:
             raise ServerError(
                 f"two packages are called {package.name!r}: {models[package.name].package.folder} and {package.folder}"
             )
-        models[package.name] = ServedModel(package, open_backend, workers, clock)
+        models[package.name] = ServedModel(package, open_backend, workers, clock, batch)
+    if not models:
+        raise ServerError("no package to serve: give at least one")
     return models
 
 
-def _refusal(job: Job, code: Code, message: str, queue_us: int) -> Reply:
-    return Reply(id=job.request.id, code=code, message=message[:1024], queue_us=queue_us)
+def _stackable(specs: Sequence[TensorSpec]) -> bool:
+    """Whether the first size of every tensor is open, by one name, and nothing else is."""
+    if not specs or any(not spec.shape for spec in specs):
+        return False
+    names = {spec.shape[0] for spec in specs}
+    inner = all(isinstance(size, int) for spec in specs for size in spec.shape[1:])
+    return inner and len(names) == 1 and isinstance(names.pop(), str)
 
 
-def _late(job: Job, queue_us: int) -> Reply:
-    waited = f"waited {queue_us} us, {job.request.time_left_us} us were left"
-    return _refusal(job, Code.DEADLINE_EXCEEDED, f"not computed: {waited}", queue_us)
+def _shape(spec: TensorSpec) -> list[int]:
+    return [size if isinstance(size, int) else 1 for size in spec.shape]
 
 
-def _answer(job: Job, result: ChainResult, queue_us: int, compute_us: int) -> Answer:
-    outputs = {**result.outputs, **(result.exit.outputs if result.exit else {})}
-    code, message = Code.OK, ""
-    if result.cancelled and not job.expired:
-        code, message = Code.CANCELLED, "stopped while it ran"
-    elif result.cancelled and result.exit is None:
-        code, message = Code.DEADLINE_EXCEEDED, f"no exit was finished: {job.request.time_left_us} us were left"
-    reply = Reply(
-        id=job.request.id,
-        code=code,
-        message=message,
-        exit_id=result.exit.exit_id if result.exit and code is Code.OK else None,
-        queue_us=queue_us,
-        compute_us=compute_us,
-    )
-    return Answer(reply, outputs if code is Code.OK else {})
+def _zeros(spec: TensorSpec) -> Array:
+    return np.zeros(_shape(spec), spec.dtype)
+
+
+def _sample(spec: TensorSpec, rng: np.random.Generator) -> Array:
+    if np.dtype(spec.dtype).kind != "f":
+        return _zeros(spec)
+    return rng.standard_normal(_shape(spec)).astype(spec.dtype)
+
+
+def _close(mine: Array, theirs: Array) -> bool:
+    return mine.shape == theirs.shape and bool(np.allclose(mine, theirs, rtol=1e-3, atol=1e-4, equal_nan=True))

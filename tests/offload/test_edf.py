@@ -17,8 +17,8 @@ def job(number: int, deadline_s: float = 1.0, priority: int = 5) -> Job:
 def drained(queue: DeadlineQueue) -> list[Job]:
     queue.close(1)
     taken = []
-    while (item := queue.take()) is not None:
-        taken.append(item)
+    while (items := queue.take()) is not None:
+        taken += items
     return taken
 
 
@@ -42,13 +42,13 @@ def test_a_taken_job_cannot_be_discarded() -> None:
     queue = DeadlineQueue()
     item = job(1)
     queue.put(item)
-    assert queue.take() is item
+    assert queue.take() == [item]
     assert not queue.discard(item)
 
 
 def test_a_worker_waits_for_a_job_and_leaves_when_closed() -> None:
     queue = DeadlineQueue()
-    taken: list[Job | None] = []
+    taken: list[list[Job] | None] = []
 
     def work() -> None:
         while True:
@@ -62,4 +62,4 @@ def test_a_worker_waits_for_a_job_and_leaves_when_closed() -> None:
     queue.put(item)
     queue.close(1)
     worker.join(10.0)
-    assert taken == [item, None]
+    assert taken == [[item], None]

@@ -1,0 +1,124 @@
+"""Who is connected to an edge server, and how many more may be.
+
+Every connection takes a descriptor. A ROUTER that runs out of them can neither take a newcomer nor tell it so, and its
+I/O thread spins. So some are kept back: a newcomer above `most` is let in for long enough to be told
+RESOURCE_EXHAUSTED, then its connection is shut; only where even those run out it is shut without a word.
+
+The socket's monitor tells who comes and goes. It is read before anything a stranger says, so that a descriptor that is
+used again never stands for two clients.
+"""
+
+import contextlib
+import os
+import socket
+from collections import deque
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from devices.clock import Clock
+from offload.wakeup import holds_message
+
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+_GRACE_S = 0.25
+_OWN_FILES = 16
+
+
+def most_clients(limit: int, opened: int) -> int:
+    """Return how many clients to take with `limit` descriptors, of which `opened` are in use already."""
+    return max(1, limit - opened - _OWN_FILES - _kept_back(limit))
+
+
+def _kept_back(limit: int) -> int:
+    return max(8, limit // 8)
+
+
+class Clients:
+    """The connections of one ROUTER.
+
+    Args:
+        router: The socket, before it is bound.
+        most: Most clients to take.
+        clock: Times the grace of those who are refused.
+    """
+
+    def __init__(self, router: "zmq.Socket[bytes]", most: int, clock: Clock) -> None:
+        self.most = most
+        self._spare = _kept_back(most)
+        self._clock = clock
+        self._fd_of: dict[bytes, int] = {}
+        self._at: dict[int, bytes | None] = {}
+        self._leaving: deque[tuple[float, int]] = deque()
+        self._refused: set[int] = set()
+        self._router = router
+        self.monitor: zmq.Socket[bytes] = router.get_monitor_socket(_EVENTS)
+        self.shut = 0
+        """Connections shut because there were too many."""
+
+    def __len__(self) -> int:
+        """Return how many clients are taken."""
+        return len(self._fd_of)
+
+    @property
+    def connections(self) -> int:
+        """Return how many connections are open, refused and silent ones included."""
+        return len(self._at)
+
+    @property
+    def next_s(self) -> float | None:
+        """When `tick` is to be called next [s]; None: no need."""
+        return self._leaving[0][0] if self._leaving else None
+
+    def admit(self, client: bytes, frame: zmq.Frame) -> bool:
+        """Return whether a client is taken; `frame` is one it has just sent."""
+        if client in self._fd_of:
+            return True
+        self.watch()
+        fd: int = frame.get(zmq.SRCFD)
+        if fd not in self._at:
+            return True  # it has left since; the answer will find nobody
+        if len(self._fd_of) < self.most:
+            before = self._at[fd]
+            if before is not None:
+                self._fd_of.pop(before, None)
+            self._fd_of[client] = fd
+            self._at[fd] = client
+            return True
+        if fd not in self._refused:
+            self._refused.add(fd)
+            self._leaving.append((self._clock.now_s() + _GRACE_S, fd))
+        return False
+
+    def watch(self) -> None:
+        """Take in who came and who went."""
+        while holds_message(self.monitor):
+            event = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
+            fd = event["value"]
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                client = self._at.pop(fd, None)
+                self._refused.discard(fd)
+                if client is not None:
+                    self._fd_of.pop(client, None)
+                continue
+            self._at[fd] = None
+            if len(self._at) > self.most + self._spare:
+                self._shut(fd)
+
+    def tick(self) -> None:
+        """Shut the connections whose grace is over."""
+        while self._leaving and self._leaving[0][0] <= self._clock.now_s():
+            _, fd = self._leaving.popleft()
+            self.watch()
+            if fd in self._refused:
+                self._shut(fd)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._router.disable_monitor()
+        self.monitor.close(linger=0)
+
+    def _shut(self, fd: int) -> None:
+        """Shut a connection that ZeroMQ owns; it then closes the descriptor itself."""
+        self.shut += 1
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
