@@ -15,8 +15,9 @@ from functools import cached_property
 from devices.backend import Backend, CancelToken, Loaded, Value
 from devices.clock import NS_PER_S, Clock, MonotonicClock
 from devices.errors import RunCancelledError
+from devices.load import load_group
 from devices.memory import release_freed
-from devices.merge import merge_segments, run_together
+from devices.merge import run_together
 from devices.package.graph import Exit, Package, Segment, order_segments
 from devices.tensor import Array, TensorSpec, check_inputs
 
@@ -139,18 +140,10 @@ class Chain:
         owed = [spec.name for spec in self.outputs]
         groups = run_together(self.package, self.segment_ids, owed) if merge else [(id_,) for id_ in self.segment_ids]
         for group in groups:
-            merged = merge_segments(self.package, group) if len(group) > 1 else None
-            if merged is not None:
-                yield self._load_unit(*merged, group)
-                continue
-            for segment_id in group:
-                yield self._load_unit(self.package.segment(segment_id), self.package.model(segment_id), (segment_id,))
-
-    def _load_unit(self, unit: Segment, model: bytes, members: tuple[str, ...]) -> Segment:
-        release_freed()
-        self._loaded[unit.id] = self.backend.load(unit, model)
-        self._members[unit.id] = members
-        return unit
+            for unit, members, loaded in load_group(self.package, group, self.backend):
+                self._loaded[unit.id] = loaded
+                self._members[unit.id] = members
+                yield unit
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -10,7 +10,7 @@ A cut costs what onnxruntime does at a session's border: fusions and the blocked
 import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 import onnx
 
@@ -55,7 +55,18 @@ def _within(package: Package, last: Iterable[str], known: Collection[str]) -> se
 
 
 def merge_segments(package: Package, group: Sequence[str]) -> tuple[Segment, bytes] | None:
-    """Return the segments of a group as one segment with its model, or None where they can't be one.
+    """Return the segments of a group as one segment with its model, or None where they can't be one; see `merge_into`.
+
+    Raises:
+        PackageError: A segment's file is no longer the one that was checked.
+    """
+    written = io.BytesIO()
+    merged = merge_into(package, group, written)
+    return None if merged is None else (merged, written.getvalue())
+
+
+def merge_into(package: Package, group: Sequence[str], file: IO[bytes]) -> Segment | None:
+    """Write the segments of a group as one model, and return it as a segment, or None where they can't be one.
 
     The merged segment is called by the joined ids and hands out only what is read outside the group or by an exit.
     Models of different operator sets, with functions of their own, or too large for one file can't be one.
@@ -78,12 +89,11 @@ def merge_segments(package: Package, group: Sequence[str]) -> tuple[Segment, byt
         outputs=outputs,
         macs=sum(part.macs for part in parts),
     )
-    model = _merge(package, parts, merged)
-    return None if model is None else (merged, model)
+    return merged if _merge(package, parts, merged, file) else None
 
 
-def _merge(package: Package, parts: Sequence[Segment], merged: Segment) -> bytes | None:
-    """Return one model of several; each one's inner names get its segment's id in front, so that none clash.
+def _merge(package: Package, parts: Sequence[Segment], merged: Segment, file: IO[bytes]) -> bool:
+    """Write one model of several, each one's inner names behind its segment's id; return whether they can be one.
 
     Protobuf reads messages that follow each other as one, with their lists joined: so only one segment's weights are
     parsed at a time, and the whole model is never held twice.
@@ -92,11 +102,11 @@ def _merge(package: Package, parts: Sequence[Segment], merged: Segment) -> bytes
     whole = onnx.ModelProto()
     whole.graph.name = merged.id
     values: dict[str, Any] = {}
-    written = io.BytesIO()
     for part in parts:  # one at a time: a segment's bytes and parsed model are large
         model = onnx.load_model_from_string(package.model(part.id))
+        release_freed()
         if model.functions or (whole.opset_import and _opsets(model) != _opsets(whole)):
-            return None
+            return False
         if not whole.opset_import:
             whole.opset_import.extend(model.opset_import)
         whole.ir_version = max(whole.ir_version, model.ir_version)
@@ -112,15 +122,15 @@ def _merge(package: Package, parts: Sequence[Segment], merged: Segment) -> bytes
             model.graph.ClearField(field)
         for name in [field.name for field, _ in model.ListFields() if field.name != "graph"]:
             model.ClearField(name)
-        written.write(model.SerializeToString())
+        file.write(model.SerializeToString())
         del model
         release_freed()
     ends = [spec.name for spec in (*merged.inputs, *merged.outputs)]
     whole.graph.input.extend(values[spec.name] for spec in merged.inputs)
     whole.graph.output.extend(values[spec.name] for spec in merged.outputs)
     whole.graph.value_info.extend(value for name, value in values.items() if name not in ends)
-    written.write(whole.SerializeToString())
-    return written.getvalue()
+    file.write(whole.SerializeToString())
+    return True
 
 
 def _opsets(model: Any) -> set[tuple[str, int]]:

@@ -24,6 +24,8 @@ class Int8Backend(OnnxRuntimeBackend):
         threads: Intra-op threads.
     """
 
+    reads_files = False
+
     def __init__(self, device: str = "cpu+int8", *, threads: int = 1) -> None:
         super().__init__(device, threads=threads)
 

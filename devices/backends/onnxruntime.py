@@ -14,6 +14,7 @@ the memory: EfficientNet-Lite0 then takes 6 % longer than in one session instead
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -42,6 +43,7 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     merges = True
+    reads_files = True
 
     def __init__(
         self,
@@ -69,6 +71,17 @@ class OnnxRuntimeBackend:
         Raises:
             BackendError: onnxruntime refuses the model, or runs it on another provider than the one asked for.
         """
+        return self._load(segment, model)
+
+    def load_file(self, segment: Segment, path: Path) -> "LoadedSession":
+        """Make a segment ready to run; its weights are read straight from the file, and never held beside the session.
+
+        Raises:
+            BackendError: As for `load`.
+        """
+        return self._load(segment, str(path))
+
+    def _load(self, segment: Segment, model: bytes | str) -> "LoadedSession":
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from devices.backend import Backend, Loaded
+from devices.load import load_group
 from devices.memory import release_freed
-from devices.merge import merge_segments
 from devices.package.graph import Package, Segment
 from runtime.execute.latency import LatencyWindow
 
@@ -77,13 +77,8 @@ class Spread:
         self.placement = dict(placement)
         units = []
         for group in chains_of_one(package, placement, backends):
-            merged = merge_segments(package, group) if len(group) > 1 else None
-            if merged is not None:
-                units.append(_load(group, *merged, backends[placement[group[0]]]))
-                continue
-            units.extend(
-                _load((one,), package.segment(one), package.model(one), backends[placement[one]]) for one in group
-            )
+            backend = backends[placement[group[0]]]
+            units += [_unit(*loaded, backend) for loaded in load_group(package, group, backend)]
         release_freed()
         self.units = tuple(units)
         self.devices = tuple(dict.fromkeys(unit.device for unit in units))
@@ -123,10 +118,9 @@ class Spread:
         )
 
 
-def _load(group: tuple[str, ...], segment: Segment, model: bytes, backend: Backend) -> Unit:
-    release_freed()
+def _unit(segment: Segment, group: tuple[str, ...], loaded: Loaded, backend: Backend) -> Unit:
     reads, makes = (tuple(spec.name for spec in side) for side in (segment.inputs, segment.outputs))
-    return Unit(group, backend.device, backend, backend.load(segment, model), reads, makes)
+    return Unit(group, backend.device, backend, loaded, reads, makes)
 
 
 def chains_of_one(
