@@ -103,6 +103,11 @@ class _Costs:
             self.sums_s.append(self.sums_s[-1] + time_s)
             self.weights.append(self.weights[-1] + layer.weight_bytes)
 
+    def alone_s(self) -> float:
+        """Return the time of all layers, each brought in by itself: no period needs to be longer [s]."""
+        size = len(self.row.layers)
+        return sum(_busy_s(self.row, self.chiplet, self.way_s, index, index + 1, 1) for index in range(size)) * 1.001
+
     def take(self, first: int, period_s: float) -> int:
         """Return how far a chiplet gets from `first` in a period; `first` where it can't hold even one layer."""
         layer = self.row.layers[first]
@@ -142,7 +147,7 @@ def pipeline_mix(package: Package, mix: Mix, from_memory: Sequence[str]) -> Pipe
 
 def _least(package: Package, mix: Mix, row: _Row, costs: dict[str, _Costs]) -> list[Share]:
     """Return the shares of the least period, by bisection."""
-    low_s, high_s = 0.0, max(float(cost.sums_s[-1]) for cost in costs.values())
+    low_s, high_s = 0.0, max(cost.alone_s() for cost in costs.values())
     shares = None
     for _ in range(HALVINGS):
         middle_s = (low_s + high_s) / 2.0
@@ -190,18 +195,35 @@ def check_pipeline(package: Package, mix: Mix, from_memory: Sequence[str], pipel
     used = [chiplet for share in pipeline.shares for chiplet in share.chiplets]
     if len(set(used)) < len(used) or not set(used) <= set(range(len(package.chiplets))):
         raise ScheduleError(f"chiplets {used}: one is not there, or used twice")
-    way_s = _longest(package)
+    _check_times(package, row, pipeline)
+
+
+def _check_times(package: Package, row: _Row, pipeline: Pipeline) -> None:
+    """Count every chiplet's work and every side's bytes again, layer by layer."""
+    limit_s = pipeline.period_s * (1.0 + 1e-9)
+    sides = dict.fromkeys(SIDES, 0.0)
     for share in pipeline.shares:
-        for chiplet in share.chiplets:
+        count = len(share.chiplets)
+        for place in share.chiplets:
+            chiplet = package.chiplets[place]
+            weights = sum(row.layers[index].weight_bytes for index in range(share.first, share.end))
+            memory = weights / count if 2 * weights > chiplet.l2_bytes else 0.0
             work_s = 0.0
             for index in range(share.first, share.end):
-                layer = row.layers[index].rows(len(share.chiplets))
-                work_s += layer_cost(layer, package.chiplets[chiplet]).time_s(package.chiplets[chiplet])
-            first = row.layers[share.first].rows(len(share.chiplets))
-            if len(package.chiplets) > 1 and share.first not in row.starts:
-                work_s += first.input_bytes / NOP_BYTES_PER_S + way_s
-            if work_s > pipeline.period_s * (1.0 + 1e-9):
-                raise ScheduleError(f"chiplet {chiplet} works {work_s} s a frame: the period is {pipeline.period_s}")
+                whole = row.layers[index]
+                work_s += layer_cost(whole.rows(count), chiplet).time_s(chiplet)
+                if index in row.starts:
+                    memory += whole.input_bytes / count
+                elif index == share.first:
+                    work_s += whole.rows(count).input_bytes / NOP_BYTES_PER_S
+                if index < share.end - 1 and 2 * whole.output_bytes > chiplet.l2_bytes:
+                    memory += 2 * whole.output_bytes
+            work_s += memory / DRAM_BYTES_PER_S
+            sides[package.side(place)] += memory
+            if work_s > limit_s:
+                raise ScheduleError(f"chiplet {place} works {work_s} s a frame: the period is {pipeline.period_s}")
+    if max(sides.values()) / DRAM_BYTES_PER_S > limit_s:
+        raise ScheduleError(f"a memory side moves {max(sides.values())} bytes a frame in {pipeline.period_s} s")
 
 
 def _longest(package: Package) -> float:
