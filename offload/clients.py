@@ -1,7 +1,7 @@
 """Who is connected to an edge server, and how many more may be.
 
 Every connection takes a descriptor. A ROUTER that runs out of them can neither take a newcomer nor tell it so, and its
-I/O thread spins. So some are kept back: a newcomer above `most` is let in for long enough to be told
+I/O thread spins. So some are kept back: a newcomer above `most` is let in for a second, in which it is told
 RESOURCE_EXHAUSTED, then its connection is shut; only where even those run out it is shut without a word.
 
 The socket's monitor tells who comes and goes. It is read before anything a stranger says, so that a descriptor that is
@@ -20,12 +20,14 @@ from devices.clock import Clock
 from offload.wakeup import holds_message
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
-_GRACE_S = 0.25
+_GRACE_S = 1.0
 _OWN_FILES = 16
+_UNLIMITED = 2**20
 
 
 def most_clients(limit: int, opened: int) -> int:
-    """Return how many clients to take with `limit` descriptors, of which `opened` are in use already."""
+    """Return how many clients to take with `limit` descriptors (-1: no limit), of which `opened` are in use already."""
+    limit = limit if limit >= 0 else _UNLIMITED
     return max(1, limit - opened - _OWN_FILES - _kept_back(limit))
 
 
@@ -83,10 +85,9 @@ class Clients:
                 self._fd_of.pop(before, None)
             self._fd_of[client] = fd
             self._at[fd] = client
+            self._refused.discard(fd)
             return True
-        if fd not in self._refused:
-            self._refused.add(fd)
-            self._leaving.append((self._clock.now_s() + _GRACE_S, fd))
+        self._let_leave(fd)
         return False
 
     def watch(self) -> None:
@@ -103,6 +104,8 @@ class Clients:
             self._at[fd] = None
             if len(self._at) > self.most + self._spare:
                 self._shut(fd)
+            elif len(self._fd_of) >= self.most:
+                self._let_leave(fd)
 
     def tick(self) -> None:
         """Shut the connections whose grace is over."""
@@ -116,6 +119,11 @@ class Clients:
         """Stop watching."""
         self._router.disable_monitor()
         self.monitor.close(linger=0)
+
+    def _let_leave(self, fd: int) -> None:
+        if fd not in self._refused:
+            self._refused.add(fd)
+            self._leaving.append((self._clock.now_s() + _GRACE_S, fd))
 
     def _shut(self, fd: int) -> None:
         """Shut a connection that ZeroMQ owns; it then closes the descriptor itself."""

@@ -4,10 +4,13 @@ import gc
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_SWITCH_S = 1e-4  # the I/O thread and the workers hand the interpreter over quicker than the default 5 ms
 
 
 def edge(
@@ -16,15 +19,24 @@ def edge(
     repository: Annotated[Path | None, typer.Option(help="Folder of NAME/VERSION packages; the newest serve")] = None,
     workers: Annotated[int, typer.Option(help="Threads that compute")] = 1,
     name: Annotated[str, typer.Option(help="How the server introduces itself")] = "edge",
+    batch: Annotated[bool, typer.Option(help="Run requests together where that costs less and makes none late")] = True,
+    core: Annotated[list[int] | None, typer.Option(help="Core of a computing thread; may be given again")] = None,
+    io_core: Annotated[int | None, typer.Option(help="Core of everything else")] = None,
+    clients: Annotated[int | None, typer.Option(help="Most clients; without it, what open files allow")] = None,
+    http: Annotated[int | None, typer.Option(help="Port of metrics and readiness on 127.0.0.1; 0: a free one")] = None,
     drain_s: Annotated[float, typer.Option(help="Time accepted work gets after SIGTERM [s]")] = 5.0,
     json_logs: Annotated[bool, typer.Option("--json", help="Logs as JSON lines")] = False,
 ) -> None:
     """Run models for vehicles over the network, earliest deadline first.
 
     The first line on stdout is JSON: {"event": "listening", "endpoint": "tcp://127.0.0.1:40123", "models": [...],
-    "pid": 1234}. It is printed once every model is loaded and warmed up.
+    "pid": 1234}. It is printed once every model is loaded and warmed up. With --http it also has "http", the address
+    of /metrics, /readyz and /livez.
+
+    SIGTERM drains and ends. SIGHUP reads packages and repository again: the new models are loaded and warmed up first,
+    and replace the old ones when they are ready; if they cannot be loaded, the old ones stay.
     """
-    from devices.package import load_package
+    from devices.package import Package, load_package
     from offload.errors import ServerError
     from offload.server import EdgeServer
     from offload.server_settings import ServerSettings
@@ -37,22 +49,49 @@ def edge(
     log_to_stderr(as_json=json_logs)
     require_own_packages()
     try:
-        settings = ServerSettings(bind=bind, name=name, workers=workers, drain_s=drain_s)
+        settings = ServerSettings(
+            bind=bind,
+            name=name,
+            workers=workers,
+            batch=batch,
+            worker_cores=tuple(core or ()),
+            clients=clients,
+            drain_s=drain_s,
+        )
+        if io_core is not None:
+            os.sched_setaffinity(0, {io_core})
     except ServerError as error:
         raise ConfigurationError(str(error)) from error
-    packages = [load_package(path) for path in package or []]
-    if repository is not None:
-        models = ModelRepository(repository)
-        packages += [models.load(model) for model in models.names()]
-    if not packages:
-        raise ConfigurationError("nothing to serve: give --package DIR or --repository DIR with a model in it")
+    except OSError as error:
+        raise ConfigurationError(f"io_core = {io_core}: {error.strerror}") from error
+
+    def read() -> list[Package]:
+        packages = [load_package(path) for path in package or []]
+        if repository is not None:
+            models = ModelRepository(repository)
+            packages += [models.load(model) for model in models.names()]
+        if not packages:
+            raise ConfigurationError("nothing to serve: give --package DIR or --repository DIR with a model in it")
+        return packages
+
+    packages = read()
     raise_file_limit()
     step_back()
     server = EdgeServer(packages, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
+    signal.signal(signal.SIGHUP, lambda *_: server.reload(read))
+    announcement = {"event": "listening", "endpoint": server.endpoint, "models": server.models, "pid": os.getpid()}
+    metrics = None
+    if http is not None:
+        from offload.metrics import EdgeHttp
+
+        metrics = EdgeHttp(server, port=http)
+        announcement["http"] = metrics.url
     gc.collect()
     gc.freeze()
-    announcement = {"event": "listening", "endpoint": server.endpoint, "models": server.models, "pid": os.getpid()}
+    sys.setswitchinterval(_SWITCH_S)
     typer.echo(json.dumps(announcement))
     server.serve()
+    if metrics is not None:
+        metrics.close()
