@@ -17,6 +17,7 @@ BOUNDS = [
     Bounds(heading_rad=0.3, steering_bias_rad=0.04),
     Bounds(position_m=1.2, odometry_drift=0.1),
     Bounds(position_m=20.0, steering_rad=0.01),
+    Bounds(position_m=1.5, odometry_drift=1.6),
 ]
 
 

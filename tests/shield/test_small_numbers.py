@@ -29,7 +29,7 @@ CAR = load_vehicle("config1")
     ],
 )
 def test_the_zero_of_a_parabola_keeps_its_digits(value: float, slope: float, bend: float, root: float) -> None:
-    assert _positive_for(value, slope, bend) == pytest.approx(root, rel=1e-11)
+    assert _positive_for(value, slope, bend) == pytest.approx(root, rel=1e-11, abs=0.0)
 
 
 def test_roots_far_apart_keep_their_digits() -> None:
