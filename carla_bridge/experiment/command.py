@@ -20,6 +20,7 @@ from carla_bridge.experiment.run import run_all
 from carla_bridge.experiment.tables import agreement, table, wide_console
 from carla_bridge.fleet.command import FLEET, drive_fleet
 from carla_bridge.scenario import load_scenario
+from offload.errors import LinkError
 from shield.deadline import Method
 from shield.vehicle import load_vehicle
 
@@ -62,7 +63,10 @@ def drive(
     if load_vehicle(vehicle).barrier is None and deadline is not Method.BACKUP:
         raise typer.BadParameter(f"{deadline} needs a [barrier] in the vehicle file", param_hint="--deadline")
     load_scenario(scenario)
-    link_model(link)
+    try:
+        link_model(link)
+    except LinkError as error:
+        raise typer.BadParameter(str(error), param_hint="--link") from error
     base = Episode(
         deadline=deadline,
         link=link,

@@ -36,7 +36,7 @@ RESTS_ON = (
     "headway.py",
     "offload/energy.py",
     "offload/estimate.py",
-    "offload/link.py",
+    "offload/link/*.py",
     "offload/policy/*.py",
     "offload/radio.py",
     "offload/profiles/radio.toml",

@@ -25,10 +25,10 @@ def simulate(fleet: Fleet) -> FleetRow:
     return Simulation(fleet, load_radio("wifi")).run()
 
 
-def drive_fleet(seed: int, jobs: int, out: Path, as_json: bool, sizes: Sequence[int] = SIZES) -> None:
+def drive_fleet(seed: int, jobs: int, out: Path, as_json: bool) -> None:
     """Simulate every size with and without admission; print the table or JSON, write rows and figure to `out`."""
     local_j = local_energy_j()
-    fleets = [Fleet(size, admission, local_j, seed=seed) for admission in (False, True) for size in sizes]
+    fleets = [Fleet(size, admission, local_j, seed=seed) for admission in (False, True) for size in SIZES]
     rows = _simulate_all(fleets, jobs)
     out.mkdir(parents=True, exist_ok=True)
     (out / "fleet.json").write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """The figure of the fleet: what its size does with the admission rule and without; needs the extra `view`."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ _PANELS: tuple[tuple[str, Callable[[FleetRow], float]], ...] = (
     ("energy, mJ a window", lambda row: row.energy_mj_per_window),
     ("servers in use, %", lambda row: row.edge_utilisation_pct),
     ("airtime wasted, %", lambda row: row.wasted_airtime_pct),
-    ("servers' price by vehicle and hour", lambda row: row.server_price_per_vehicle_h),
+    ("servers' price by million answers in time", lambda row: row.server_price_per_million_answers or math.inf),
 )
 _COLOURS = {False: "#D55E00", True: "#0072B2"}
 
