@@ -39,6 +39,7 @@ class Job:
 
     Args:
         client: ZeroMQ identity of its connection.
+        owner: Who is charged for it: its client's key, or its connection where there are no keys.
         inputs: Its tensors by name; emptied once it is answered.
         size: Bytes of its tensors [B].
         received_s, deadline_s: When it came and when its answer stops being of use, on the server's clock [s].
@@ -62,6 +63,10 @@ class Job:
     taken: bool = False
     discarded: bool = False
     expired: bool = False
+    owner: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.owner = self.owner or self.client
 
 
 class DeadlineQueue:
@@ -128,7 +133,7 @@ class DeadlineQueue:
             job = self._heap[0][-1]
             if job.discarded:
                 heapq.heappop(self._heap)
-            elif self._credit_us.get(job.client, ROUND_US) <= 0 and self._others_wait(job):
+            elif self._credit_us.get(job.owner, ROUND_US) <= 0 and self._others_wait(job):
                 self._next_round.append(heapq.heappop(self._heap))
             else:
                 return job
@@ -142,8 +147,8 @@ class DeadlineQueue:
         job = heapq.heappop(self._heap)[-1]
         job.taken = True
         self._waiting -= 1
-        left_us = self._credit_us.get(job.client, ROUND_US)
-        self._credit_us[job.client] = left_us - min(max(job.expected_us, _LEAST_CHARGE_US), _MOST_CHARGE_US)
+        left_us = self._credit_us.get(job.owner, ROUND_US)
+        self._credit_us[job.owner] = left_us - min(max(job.expected_us, _LEAST_CHARGE_US), _MOST_CHARGE_US)
 
     def _beside(self, first: Job) -> list[Job]:
         if self._batch_limit is None or first.served is None or not self._waiting:

@@ -203,6 +203,17 @@ class _Peek(Struct):
 _PEEK = msgspec.msgpack.Decoder(_Peek)
 
 
+def peek(frames: Sequence[HasBuffer]) -> tuple[str, int]:
+    """Return kind and id that a message claims, without believing anything else of it; "" and 0 where there is none."""
+    if not frames or len(frames[0].buffer) > DEFAULT_LIMITS.header_bytes:
+        return "", 0
+    try:
+        claimed = _PEEK.decode(frames[0].buffer)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return "", 0
+    return claimed.kind, claimed.id if 0 < claimed.id <= 2**62 else 0
+
+
 def _explain(header: Any, error: Exception) -> WireError:
     """Say why `header` was refused: another version where its kind names one, else the decoder's own text."""
     try:

@@ -11,7 +11,7 @@ A damaged or impossible message is answered INVALID with its reason and concerns
 Models are replaced while serving: the new ones are loaded and warmed up first, requests accepted before finish on the
 old ones.
 
-Loopback only: beyond it an edge server must know its clients.
+Beyond loopback an edge server must know its clients: see `offload.security`.
 """
 
 import heapq
@@ -39,6 +39,7 @@ from offload.computing import Answer, Computer
 from offload.edf import DeadlineQueue, Job
 from offload.errors import ServerError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array
+from offload.security.gate import Gate, RefusedError
 from offload.server_settings import ServerSettings
 from offload.serving import Range, ServedModel, load_models
 from offload.tally import Tally
@@ -112,10 +113,15 @@ class EdgeServer:
         self._complaints = Throttle(_LOG, self._clock)
         self._wakeup = Wakeup()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._gate: Gate | None = None
         try:
+            if self._settings.security is not None or self._settings.client_limits is not None:
+                self._gate = Gate(self._context, self._settings.security, self._settings.client_limits, self._clock)
             self._router = self._bind()
         except BaseException:
             self._watchdog.close()
+            if self._gate is not None:
+                self._gate.close()
             self._context.term()
             self._wakeup.close()
             raise
@@ -151,6 +157,11 @@ class EdgeServer:
     def clients(self) -> Clients:
         """Who is connected."""
         return self._clients
+
+    @property
+    def gate_counts(self) -> Counter[str]:
+        """What the gate has let in and refused; see `Gate.counts`."""
+        return Counter() if self._gate is None else self._gate.counts
 
     def why_not_ready(self) -> str:
         """Return why requests sent now would not be computed in time; empty if they would. For any thread."""
@@ -206,6 +217,8 @@ class EdgeServer:
         if not self._router.closed:
             self._clients.close()
         self._router.close(linger=_FLUSH_MS)
+        if self._gate is not None:
+            self._gate.close()
         self._context.term()
         self._wakeup.close()
 
@@ -228,6 +241,8 @@ class EdgeServer:
             (zmq.HEARTBEAT_TTL, 3 * settings.heartbeat_ms),
         ):
             router.setsockopt(option, value)
+        if self._gate is not None:
+            self._gate.secure(router)
         router.copy_threshold = COPY_BELOW_BYTES
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = settings.clients or most_clients(limit, len(list(Path("/proc/self/fd").iterdir())))
@@ -322,6 +337,8 @@ class EdgeServer:
             identity, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             client = identity.bytes
             try:
+                if self._gate is not None:
+                    self._gate.check(client, frames)
                 message, tensors = decode_from_vehicle(frames, self._settings.limits)
                 if not self._clients.admit(client, identity):
                     self._turn_away(client, message.id if isinstance(message, Request) else 0)
@@ -337,6 +354,8 @@ class EdgeServer:
                     self._send_plain(client, Welcome(server=self._settings.name, models=self.models))
             except WireError as error:
                 self._refuse(client, error.request_id, Code.INVALID, str(error))
+            except RefusedError as error:
+                self._refuse(client, error.request_id, error.code, str(error))
             if not holds_message(self._router):
                 return
 
@@ -358,12 +377,14 @@ class EdgeServer:
         for array in tensors.values():
             size += array.nbytes
         if self._jobs or size > self._settings.queue_bytes:
-            full = self._why_full(client, size)
+            full = self._why_full(client if self._gate is None else self._gate.owner(client), size)
             if full:
                 self._refuse(client, request.id, Code.RESOURCE_EXHAUSTED, full)
                 return
         now_s = self._clock.now_s()
         job = Job(client, request, tensors, size, now_s, now_s + 1e-6 * request.time_left_us)
+        if self._gate is not None:
+            job.owner = self._gate.owner(client)
         job.served = model.loaded(wanted)
         if job.served is None:
             self._park(model, wanted, job)
@@ -395,7 +416,7 @@ class EdgeServer:
         if job.served is not None:
             job.expected_us = round(1e6 * job.served.times.of(1).mean_s)
         self._jobs[job.client, job.request.id] = job
-        self._jobs_of[job.client] += 1
+        self._jobs_of[job.owner] += 1
         self._load_us += job.expected_us
         self._bytes += job.size
         if len(self._deadlines) > 2 * len(self._jobs) + _BATCH:  # most are of jobs answered long before their deadline
@@ -450,9 +471,9 @@ class EdgeServer:
         self._load_us -= job.expected_us
         self._bytes -= job.size
         job.inputs = {}
-        self._jobs_of[job.client] -= 1
-        if not self._jobs_of[job.client]:
-            del self._jobs_of[job.client]
+        self._jobs_of[job.owner] -= 1
+        if not self._jobs_of[job.owner]:
+            del self._jobs_of[job.owner]
 
     def _cancel(self, client: bytes, request_id: int) -> None:
         job = self._jobs.get((client, request_id))

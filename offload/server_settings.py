@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from offload.errors import ServerError
 from offload.frames import Limits
+from offload.security.curve import ServerSecurity
+from offload.security.limits import ClientLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,7 @@ class ServerSettings:
     """How an edge server behaves.
 
     Args:
-        bind: TCP address on loopback; port 0 takes a free one.
+        bind: TCP address, on loopback unless `security` is given; port 0 takes a free one.
         name: How it introduces itself.
         workers: Threads that compute, each with the models loaded for itself.
         queue_jobs, client_jobs: Most requests accepted and not finished, of all clients and of one.
@@ -27,6 +29,8 @@ class ServerSettings:
         drain_s: Longest time that accepted work gets after `stop` [s].
         heartbeat_ms: Interval of ZeroMQ's own heartbeats [ms]; a peer is dropped after three without an answer.
         limits: Most that one message may carry.
+        client_limits: Most that one client may send; None: no limit.
+        security: How clients are known; None: not at all.
     """
 
     bind: str = "tcp://127.0.0.1:0"
@@ -43,9 +47,11 @@ class ServerSettings:
     drain_s: float = 5.0
     heartbeat_ms: int = 500
     limits: Limits = field(default_factory=Limits)
+    client_limits: ClientLimits | None = None
+    security: ServerSecurity | None = None
 
     def __post_init__(self) -> None:
-        require_loopback(self.bind)
+        check_bind(self.bind, secured=self.security is not None)
         for name in ("workers", "queue_jobs", "client_jobs", "queue_bytes", "heartbeat_ms"):
             if getattr(self, name) < 1:
                 raise ServerError(f"{name} = {getattr(self, name)}: must be at least 1")
@@ -59,11 +65,11 @@ class ServerSettings:
             )
 
 
-def require_loopback(bind: str) -> None:
-    """Refuse an address that hosts other than this one could reach.
+def check_bind(bind: str, *, secured: bool) -> None:
+    """Refuse an address that is none, and one that other hosts could reach unless the server is `secured`.
 
     Raises:
-        ServerError: not a TCP address with a port, or not on loopback.
+        ServerError: not a TCP address with a port; or not on loopback, and clients are not known.
     """
     try:
         parts = urlsplit(bind)
@@ -72,12 +78,14 @@ def require_loopback(bind: str) -> None:
         raise ServerError(f"bind = {bind!r}: {error}; give tcp://127.0.0.1:PORT") from error
     if parts.scheme != "tcp" or host is None or port is None or parts.path:
         raise ServerError(f"bind = {bind!r}: must be a TCP address with a port, such as tcp://127.0.0.1:0")
+    if secured:
+        return
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
     if not loopback:
         raise ServerError(
-            f"bind = {bind!r} is not a loopback address: beyond loopback an edge server must authenticate its clients, "
-            f"which this version cannot; bind tcp://127.0.0.1:{port} and tunnel"
+            f"bind = {bind!r} is not a loopback address: beyond loopback an edge server must know its clients; give it "
+            "--keys FILE and --allow LIST, see headway keys"
         )

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
-from zmq.utils import z85
 
 from devices.clock import Clock
 from offload.security.allow_list import AllowList
@@ -87,7 +86,7 @@ class Doorkeeper:
         self._complaints = Throttle(_LOG, clock)
         self._authenticator = ThreadAuthenticator(context, log=_ZAP_LOG)
         self._authenticator.start()
-        self._authenticator.configure_curve_callback(domain="*", credentials_provider=self)
+        self._authenticator.configure_curve_callback(domain=_DOMAIN, credentials_provider=self)
 
     def secure(self, socket: "zmq.Socket[bytes]") -> None:
         """Make a socket speak CURVE, and nothing else, before it binds."""
@@ -96,8 +95,8 @@ class Doorkeeper:
         socket.zap_domain = _DOMAIN.encode()
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Return whether the owner of a public key may connect; called on the authenticator's thread."""
-        text = z85.encode(key).decode()
+        """Return whether the owner of a public key, in Z85, may connect; called on the authenticator's thread."""
+        text = key.decode()
         name = self.allowed.name_of(text, fresh=True)
         self.counts["admitted" if name else "rejected"] += 1
         if name is None:

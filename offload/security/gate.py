@@ -1,30 +1,31 @@
 """Which messages an edge server looks at: those of clients it knows, within their limits.
 
 A client is its key where there is CURVE, however many connections it opens, and its connection where there is none.
-Everything else an edge server limits by client, its open requests among it, it should limit by `user`.
+What else an edge server limits by client, open requests among it, it limits by `owner`.
 """
 
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import zmq
 
 from devices.clock import Clock
+from offload.errors import OffloadError
+from offload.frames import peek
 from offload.security.curve import Doorkeeper, ServerSecurity
 from offload.security.limits import ClientLimits, RateLimiter
 from offload.wire import Code
 
-if TYPE_CHECKING:
-    from collections import Counter
+_KEPT = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a message is not looked at."""
+class RefusedError(OffloadError):
+    """A message is not looked at; `code` and the text go to its sender."""
 
-    code: Code
-    reason: str
+    def __init__(self, code: Code, reason: str, request_id: int) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.request_id = request_id
 
 
 class Gate:
@@ -33,7 +34,7 @@ class Gate:
     Args:
         context: Where the server's sockets are made.
         security: None: clients are not known, which is for loopback alone.
-        limits: Most that one client may send.
+        limits: Most that one client may send; None: no limit.
     Raises:
         SecurityError: the allow-list cannot be read.
     """
@@ -42,11 +43,12 @@ class Gate:
         self,
         context: "zmq.Context[zmq.Socket[bytes]]",
         security: ServerSecurity | None,
-        limits: ClientLimits,
+        limits: ClientLimits | None,
         clock: Clock,
     ) -> None:
         self._clock = clock
-        self._limiter = RateLimiter(limits)
+        self._limiter = None if limits is None else RateLimiter(limits)
+        self._user_of: OrderedDict[bytes, bytes] = OrderedDict()
         self._doorkeeper = None if security is None else Doorkeeper(context, security, clock)
 
     def secure(self, socket: "zmq.Socket[bytes]") -> None:
@@ -54,33 +56,55 @@ class Gate:
         if self._doorkeeper is not None:
             self._doorkeeper.secure(socket)
 
-    def user(self, client: bytes, frames: Sequence[zmq.Frame]) -> bytes:
-        """Return who sent a message: the key it came under, or the connection where there is no CURVE."""
-        if self._doorkeeper is None or not frames:
-            return client
-        try:
-            return str(frames[0].get("User-Id")).encode()
-        except zmq.ZMQError:
-            return b""
+    def check(self, client: bytes, frames: Sequence[zmq.Frame]) -> None:
+        """Charge a message to whoever sent it over the connection `client`. A cancel always passes: it spares work.
 
-    def refusal(self, user: bytes, frames: Sequence[zmq.Frame]) -> Refusal | None:
-        """Charge a message to its sender; return why it is not to be looked at, None if it is."""
-        if self._doorkeeper is not None and self._doorkeeper.allowed.name_of(user.decode()) is None:
-            self._doorkeeper.counts["revoked"] += 1
-            return Refusal(Code.UNAUTHORIZED, "this client's key is not on the allow-list any more")
-        size = 0
-        for frame in frames:
-            size += len(frame)
-        reason = self._limiter.why_not(user, size, self._clock.now_s())
-        return Refusal(Code.RESOURCE_EXHAUSTED, f"you send {reason}") if reason else None
+        Raises:
+            RefusedError: its sender is not let in any more, or sends more than it may.
+        """
+        user = client
+        if self._doorkeeper is not None:
+            user = _user_id(frames)
+            self._user_of[client] = user
+            self._user_of.move_to_end(client)
+            if len(self._user_of) > _KEPT:
+                self._user_of.popitem(last=False)
+            if self._doorkeeper.allowed.name_of(user.decode()) is None:
+                self._doorkeeper.counts["revoked"] += 1
+                text = "this client's key is not on the allow-list any more"
+                raise RefusedError(Code.UNAUTHORIZED, text, peek(frames)[1])
+        if self._limiter is not None:
+            size = 0
+            for frame in frames:
+                size += len(frame)
+            reason = self._limiter.why_not(user, size, self._clock.now_s())
+            if reason:
+                kind, request_id = peek(frames)
+                if not kind.startswith("cancel/"):
+                    raise RefusedError(Code.RESOURCE_EXHAUSTED, f"you send {reason}", request_id)
+
+    def owner(self, client: bytes) -> bytes:
+        """Return who is charged for what comes over the connection `client`."""
+        return self._user_of.get(client, client)
 
     @property
-    def counts(self) -> "Counter[str]":
+    def counts(self) -> Counter[str]:
         """Handshakes "admitted" and "rejected", messages "revoked", and over the limits "messages" and "bytes"."""
-        mine = self._limiter.counts.copy()
-        return mine if self._doorkeeper is None else mine + self._doorkeeper.counts
+        counts: Counter[str] = Counter()
+        for part in (self._limiter, self._doorkeeper):
+            if part is not None:
+                counts.update(part.counts)
+        return counts
 
     def close(self) -> None:
         """Let go of what is open; twice does no harm."""
         if self._doorkeeper is not None:
             self._doorkeeper.close()
+
+
+def _user_id(frames: Sequence[zmq.Frame]) -> bytes:
+    """Return the key that a message came under; nobody's where it came under none."""
+    try:
+        return str(frames[0].get("User-Id")).encode() if frames else b""
+    except zmq.ZMQError:
+        return b""

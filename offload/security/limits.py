@@ -28,8 +28,8 @@ class ClientLimits:
         ServerError: a limit is not positive.
     """
 
-    messages_per_s: float = 5000.0
-    bytes_per_s: float = 1e9
+    messages_per_s: float = 2000.0
+    bytes_per_s: float = 2.5e8
     burst_s: float = 1.0
 
     def __post_init__(self) -> None:
@@ -38,6 +38,21 @@ class ClientLimits:
                 raise ServerError(f"{name} = {getattr(self, name)!r}: must be positive")
         if not math.isfinite(self.burst_s):
             raise ServerError(f"burst_s = {self.burst_s!r}: must be a finite time")
+
+
+def client_limits(messages_per_s: float | None, megabytes_per_s: float | None, *, secured: bool) -> ClientLimits | None:
+    """Return the limits that were asked for; those by default on a server that others reach; none on loopback.
+
+    Raises:
+        ServerError: a limit is not positive.
+    """
+    if messages_per_s is None and megabytes_per_s is None:
+        return ClientLimits() if secured else None
+    asked = ClientLimits() if secured else ClientLimits(math.inf, math.inf)
+    return ClientLimits(
+        asked.messages_per_s if messages_per_s is None else messages_per_s,
+        asked.bytes_per_s if megabytes_per_s is None else 1e6 * megabytes_per_s,
+    )
 
 
 class _Buckets:
@@ -88,5 +103,8 @@ class RateLimiter:
         passed_s = max(0.0, now_s - buckets.since_s)
         buckets.since_s = max(buckets.since_s, now_s)
         most = max(1.0, limits.messages_per_s * limits.burst_s)
-        buckets.messages = min(most, buckets.messages + limits.messages_per_s * passed_s)
-        buckets.bytes = min(limits.bytes_per_s * limits.burst_s, buckets.bytes + limits.bytes_per_s * passed_s)
+        if most < math.inf:
+            buckets.messages = min(most, buckets.messages + limits.messages_per_s * passed_s)
+        deepest = limits.bytes_per_s * limits.burst_s
+        if deepest < math.inf:
+            buckets.bytes = min(deepest, buckets.bytes + limits.bytes_per_s * passed_s)

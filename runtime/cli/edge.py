@@ -14,7 +14,7 @@ _SWITCH_S = 1e-4  # the I/O thread and the workers hand the interpreter over qui
 
 
 def edge(
-    bind: Annotated[str, typer.Option(help="TCP address on loopback; port 0 takes a free one")] = "tcp://127.0.0.1:0",
+    bind: Annotated[str, typer.Option(help="TCP address; beyond loopback with --keys")] = "tcp://127.0.0.1:0",
     package: Annotated[list[Path] | None, typer.Option(help="Model package; may be given again")] = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of NAME/VERSION packages; the newest serve")] = None,
     workers: Annotated[int, typer.Option(help="Threads that compute")] = 1,
@@ -24,6 +24,10 @@ def edge(
     io_core: Annotated[int | None, typer.Option(help="Core of everything else")] = None,
     clients: Annotated[int | None, typer.Option(help="Most clients; without it, what open files allow")] = None,
     http: Annotated[int | None, typer.Option(help="Port of metrics and readiness on 127.0.0.1; 0: a free one")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Key file of this server, see headway keys")] = None,
+    allow: Annotated[Path | None, typer.Option(help="With --keys: list of the clients that are let in")] = None,
+    client_messages: Annotated[float | None, typer.Option(help="Most messages of one client [1/s]")] = None,
+    client_mb: Annotated[float | None, typer.Option(help="Most megabytes of one client [MB/s]")] = None,
     drain_s: Annotated[float, typer.Option(help="Time accepted work gets after SIGTERM [s]")] = 5.0,
     json_logs: Annotated[bool, typer.Option("--json", help="Logs as JSON lines")] = False,
 ) -> None:
@@ -38,6 +42,9 @@ def edge(
     """
     from devices.package import Package, load_package
     from offload.errors import ServerError
+    from offload.security.curve import ServerSecurity
+    from offload.security.keys import read_keys
+    from offload.security.limits import client_limits
     from offload.server import EdgeServer
     from offload.server_settings import ServerSettings
     from runtime.cli.logs import log_to_stderr
@@ -46,6 +53,8 @@ def edge(
     from runtime.serve.installation import require_own_packages
     from runtime.serve.realtime import raise_file_limit, step_back
 
+    if (keys is None) != (allow is None):
+        raise typer.BadParameter("go together", param_hint="--keys, --allow")
     log_to_stderr(as_json=json_logs)
     require_own_packages()
     try:
@@ -57,6 +66,8 @@ def edge(
             worker_cores=tuple(core or ()),
             clients=clients,
             drain_s=drain_s,
+            client_limits=client_limits(client_messages, client_mb, secured=keys is not None),
+            security=None if keys is None or allow is None else ServerSecurity(read_keys(keys), allow),
         )
         if io_core is not None:
             os.sched_setaffinity(0, {io_core})

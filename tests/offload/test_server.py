@@ -240,7 +240,7 @@ def test_a_client_that_left_is_nobody_s_trouble(
 @pytest.mark.parametrize(
     ("bind", "reason"),
     [
-        ("tcp://0.0.0.0:5555", "beyond loopback an edge server must authenticate"),
+        ("tcp://0.0.0.0:5555", "beyond loopback an edge server must know its clients"),
         ("tcp://*:5555", "beyond loopback"),
         ("tcp://192.168.1.5:5555", "beyond loopback"),
         ("tcp://[::]:5555", "beyond loopback"),
