@@ -74,7 +74,7 @@ def schedule_alone(package: Package, mix: Mix) -> Schedule:
     for index, work in enumerate(mix.works):
         row = (0,)
         options = Cutter(work, 0, len(work.layers)).options(_places(package, row))
-        windows.append(_choose(package, {index: row}, {index: options}, 0.0, 0.0))
+        windows.append(choose_window(package, {index: row}, {index: options}, 0.0, 0.0))
     schedule = Schedule(tuple(windows))
     check_schedule(package, mix, schedule)
     return schedule
@@ -111,7 +111,7 @@ def _places(package: Package, row: Sequence[int]) -> tuple[Place, ...]:
     )
 
 
-def _choose(
+def choose_window(
     package: Package, rows: Rows, options: dict[int, tuple[Option, ...]], rest_s: float, rest_j: float
 ) -> Window:
     """Return the window of least (rest + latency) (rest + energy): the thriftiest options within each latency."""
@@ -181,7 +181,7 @@ class _Annealer:
         }
         if not all(options.values()):
             return None
-        window = _choose(self.package, rows, options, rest_s, rest_j)
+        window = choose_window(self.package, rows, options, rest_s, rest_j)
         energy_j = sum(part.energy_j for part in window.parts)
         return (rest_s + window.latency_s) * (rest_j + energy_j), window
 
