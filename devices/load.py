@@ -14,7 +14,7 @@ from typing import Protocol, TypeGuard
 
 from devices.backend import Backend, Loaded
 from devices.errors import PackageError
-from devices.memory import release_freed
+from devices.memory import large_blocks_apart, release_freed
 from devices.merge import merge_into
 from devices.package.graph import Package, Segment
 
@@ -42,10 +42,11 @@ def load_group(
         PackageError: A segment's file is no longer the one that was checked.
         BackendError: The backend refuses a segment.
     """
-    merged = _load_merged(package, group, backend) if len(group) > 1 else None
-    if merged is not None:
-        return [(merged[0], tuple(group), merged[1])]
-    return [(package.segment(one), (one,), _load_segment(package, one, backend)) for one in group]
+    with large_blocks_apart():
+        merged = _load_merged(package, group, backend) if len(group) > 1 else None
+        if merged is not None:
+            return [(merged[0], tuple(group), merged[1])]
+        return [(package.segment(one), (one,), _load_segment(package, one, backend)) for one in group]
 
 
 def _reads_files(backend: Backend) -> TypeGuard[FileBackend]:

@@ -96,7 +96,7 @@ def _merge(package: Package, parts: Sequence[Segment], merged: Segment, file: IO
     """Write one model of several, each one's inner names behind its segment's id; return whether they can be one.
 
     Protobuf reads messages that follow each other as one, with their lists joined: so only one segment's weights are
-    parsed at a time, and the whole model is never held twice.
+    parsed at a time, and no more than one tensor's bytes are held beside them.
     """
     shared = {spec.name for part in parts for spec in (*part.inputs, *part.outputs)}
     whole = onnx.ModelProto()
@@ -122,6 +122,7 @@ def _merge(package: Package, parts: Sequence[Segment], merged: Segment, file: IO
             model.graph.ClearField(field)
         for name in [field.name for field, _ in model.ListFields() if field.name != "graph"]:
             model.ClearField(name)
+        _write_weights(model.graph, file)
         file.write(model.SerializeToString())
         del model
         release_freed()
@@ -131,6 +132,15 @@ def _merge(package: Package, parts: Sequence[Segment], merged: Segment, file: IO
     whole.graph.value_info.extend(value for name, value in values.items() if name not in ends)
     file.write(whole.SerializeToString())
     return True
+
+
+def _write_weights(graph: Any, file: IO[bytes]) -> None:
+    """Write a graph's own weights, each as a message of its own, and take them out of it."""
+    for tensor in graph.initializer:
+        alone = onnx.ModelProto()
+        alone.graph.initializer.append(tensor)
+        file.write(alone.SerializeToString())
+    graph.ClearField("initializer")
 
 
 def _opsets(model: Any) -> set[tuple[str, int]]:
