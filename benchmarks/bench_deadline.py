@@ -1,19 +1,21 @@
 """Is every request answered or refused by its deadline, measured where it matters: at the client?
 
 Run: python benchmarks/bench_deadline.py PACKAGE INPUTS.npz [--requests 10000] [--figure FILE.png] [--json FILE]
+     python benchmarks/bench_deadline.py --drawn-from FILE.json --figure FILE.png
 
 PACKAGE is one with exits (`headway pack MODEL --exits 2 --calibration INPUTS.npz`), INPUTS holds its input by name,
 samples along the first axis, and perhaps `labels`. A daemon in its own process serves it beside a second model
 (ResNet-18, random weights, without deadlines), which another process asks for without a pause. The batch is the least
 at which a full answer takes at least 20 ms.
 
-Deadlines are uniform between 0.2 and 2 times the full answer's unloaded p50, both as the client sees them. Every fourth
-deadline is also asked of the full model or nothing. Quality is the share of samples with the full model's class, or the
-labelled one; what was refused or late has quality 0. "Roomy" are deadlines of at least 1.5 times the loaded p99 of
-exit 1 at the client.
+Deadlines are uniform between 0.2 and 2 times the full answer's unloaded p50, both as the client sees them: it
+notes when it sent and when it had the answer. Every fourth deadline is also asked of the full model or nothing. Quality is the
+share of samples with the labelled class, or where there are no labels the full model's; what was refused or late has
+quality 0. "Roomy" are deadlines of at least 1.5 times the loaded p99 of exit 1 at the client.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
@@ -82,6 +84,12 @@ class Asker:
         self.right: list[Array] = []
 
     @property
+    def model(self) -> dict[str, Any]:
+        """What is asked, and what counts as right."""
+        labelled = self._samples.batch(0, 1)[1] is not None
+        return {"name": self._package.name, "right": "the label" if labelled else "the full model's class"}
+
+    @property
     def last_exit(self) -> str:
         """The full model's exit."""
         return self._package.exits[-1].id
@@ -136,7 +144,7 @@ class Asker:
         answer = self._client.infer(self._package.name, inputs, timeout_s=PATIENCE_S)
         took_s = time.monotonic() - began
         ends = {part["segment"]: (part["begin_us"] + part["run_us"]) * 1e-6 for part in answer.parts}
-        return took_s - max(ends.values()) + ends[self._package.exits[0].segment]
+        return float(took_s - max(ends.values()) + ends[self._package.exits[0].segment])
 
 
 def load(socket: Path, model: str, stop: Any) -> None:
@@ -188,25 +196,33 @@ def curve(outcomes: list[Outcome], full_s: float, bins: int = 18) -> list[tuple[
     ]
 
 
-def plot(path: Path, curves: dict[str, list[tuple[float, float]]], caption: str) -> None:
+def plot(path: Path, results: dict[str, Any]) -> None:
     """Draw the quality curves."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-    for name, points in curves.items():
+    setting, model = results["setting"], results["model"]
+    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+    for name, points in results["curves"].items():
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
-    axes.set(xlabel="deadline / latency of the full model", ylabel="share right (none in time counts as wrong)")
-    axes.set(xlim=(0.2, 2.0), ylim=(0.0, 1.03), title=caption)
+    axes.set(xlabel="deadline / latency of the full model", ylabel="share right and in time")
+    axes.set(xlim=(0.2, 2.0), ylim=(0.0, 1.03))
+    axes.set_title(f"Accuracy against deadline: {model['name']}, beside a second model without deadlines")
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    text = (
+        f"Right: {model['right']}; refused or late at the client counts as wrong. Batch {setting['batch']}, full "
+        f"answer {setting['full_p50_ms']:.1f} ms, {results['deepest finished exit']['requests']} requests, two cores."
+    )
+    axes.text(0.5, -0.2, text, transform=axes.transAxes, ha="center", va="top", fontsize=7.5)
     figure.savefig(path, dpi=130)
 
 
-def measure(asker: Asker, socket: Path, background: str, requests: int, seed: int) -> dict[str, Any]:
+def measure(asker: Asker, socket: Path, background: str, requests: int, seed: int, at_most_s: float) -> dict[str, Any]:
     """Load the daemon and ask."""
+    until_s = time.monotonic() + at_most_s
     full_s = asker.grow()
     asker.learn(256)
     rng = random.Random(seed)
@@ -222,6 +238,8 @@ def measure(asker: Asker, socket: Path, background: str, requests: int, seed: in
         last = asker.last_exit
         anytime, whole = [], []
         for index in range(requests):
+            if time.monotonic() > until_s:
+                break
             allowed_s = rng.uniform(0.2, 2.0) * full_s
             anytime.append(asker.ask(index, allowed_s))
             if index % 4 == 0:
@@ -232,6 +250,7 @@ def measure(asker: Asker, socket: Path, background: str, requests: int, seed: in
     return {
         "setting": {"batch": asker.size, "full_p50_ms": full_s * 1e3, "loaded_exit_1_p99_ms": loaded_p99_s * 1e3},
         "loaded exit 1": spread(exit_1_s),
+        "model": asker.model,
         "deepest finished exit": figures(anytime, loaded_p99_s),
         "full model or nothing": figures(whole, loaded_p99_s),
         "curves": {"deepest finished exit": curve(anytime, full_s), "full model or nothing": curve(whole, full_s)},
@@ -241,13 +260,20 @@ def measure(asker: Asker, socket: Path, background: str, requests: int, seed: in
 def main() -> None:
     """Start the daemon, ask, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("package", type=Path)
-    parser.add_argument("inputs", type=Path)
+    parser.add_argument("package", type=Path, nargs="?")
+    parser.add_argument("inputs", type=Path, nargs="?")
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--at-most-s", type=float, default=3600.0, help="end the asking after this time")
+    parser.add_argument("--drawn-from", type=Path, help="measure nothing, draw a kept file")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.drawn_from is not None:
+        plot(options.figure or Path("deadline_quality.png"), json.loads(options.drawn_from.read_text())["results"])
+        return
+    if options.package is None or options.inputs is None:
+        parser.error("PACKAGE and INPUTS.npz are needed")
     package = load_package(options.package)
     name = package.inputs[0].name
     with np.load(options.inputs) as stored:
@@ -264,7 +290,7 @@ def main() -> None:
             await_ready(socket)
             with headway.Client(socket, timeout_s=PATIENCE_S) as client:
                 asker = Asker(client, package, samples)
-                results = measure(asker, socket, background.name, options.requests, options.seed)
+                results = measure(asker, socket, background.name, options.requests, options.seed, options.at_most_s)
         finally:
             daemon.terminate()
             daemon.wait(PATIENCE_S)
@@ -273,9 +299,9 @@ def main() -> None:
     for part, told in results.items():
         if part != "curves":
             print(line(part, told))
-    if options.figure:
-        plot(options.figure, results["curves"], f"{package.name}, beside a second model without deadlines")
     keep(options.json, where, results)
+    if options.figure:
+        plot(options.figure, results)
 
 
 if __name__ == "__main__":
