@@ -20,6 +20,7 @@ from carla_bridge.experiment.run import run_all
 from carla_bridge.experiment.tables import agreement, table, wide_console
 from carla_bridge.fleet.command import FLEET, drive_fleet
 from carla_bridge.scenario import load_scenario
+from carla_bridge.virtual import PASS_M
 from offload.errors import LinkError
 from shield.deadline import Method
 from shield.vehicle import load_vehicle
@@ -37,6 +38,7 @@ def drive(
     link: Annotated[str, typer.Option(help="Rate and queue, such as 5mbps or 10mbps+50ms")] = "20mbps",
     policy: Annotated[list[str] | None, typer.Option(help="Only rows of these policies")] = None,
     max_wait_windows: Annotated[int, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = 10,
+    pass_m: Annotated[float, typer.Option(help="Where the controller passes obstacles [m]; 0: blind")] = PASS_M,
     duration_s: Annotated[float, typer.Option(help="Longest time of an episode [s]")] = 15.0,
     jobs: Annotated[int | None, typer.Option(help="Processes; default one a core")] = None,
     out: Annotated[Path, typer.Option(help="Folder for outcomes, rows and figures")] = Path("headway-drive"),
@@ -55,6 +57,8 @@ def drive(
         raise typer.BadParameter(f"{seed}: must lie between 0 and 999999999", param_hint="--seed")
     if episodes > 1000:
         raise typer.BadParameter(f"{episodes}: must be at most 1000", param_hint="--episodes")
+    if not 0.0 <= pass_m < math.inf:
+        raise typer.BadParameter(f"{pass_m}: must not be negative", param_hint="--pass-m")
     if not 0.0 < duration_s < math.inf:
         raise typer.BadParameter(f"{duration_s}: must be above 0", param_hint="--duration-s")
     if experiment == FLEET:
@@ -74,6 +78,7 @@ def drive(
         scenario=scenario,
         max_wait_windows=max_wait_windows,
         limit_s=duration_s,
+        pass_m=pass_m,
         seed=seed,
     )
     kinds = EXPERIMENTS[experiment].kinds(base)

@@ -76,6 +76,7 @@ def test_the_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("--episodes", "2000"), "must be at most 1000"),
         (("--seed", "-1"), "must lie between 0"),
         (("--duration-s", "nan"), "must be above 0"),
+        (("--pass-m", "-1"), "must not be negative"),
         (("--policy", "greedy"), "no row of"),
         (("--deadline", "none"), "is not one of"),
         (("--link", "fast"), "must be a rate such as 20mbps"),

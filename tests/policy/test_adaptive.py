@@ -60,9 +60,9 @@ def test_one_answer_an_interval(deadline_s: float, estimate: Estimate | None, re
 
 
 def test_the_expected_energy_counts_late_courses_and_one_unseen() -> None:
-    # Of three courses one is late: half its sending is in vain, and the fail-safe runs; the unseen one is the dearest.
-    seen = Outlook(0.0, 0.0, (Course(0.03, 0.03, 0.04), Course(0.04, 0.04, 0.05), Course(0.17, 0.16, 0.09)))
-    expected_j = (0.04 + 0.05 + (0.09 * 0.08 / 0.16 + LOCAL_J) + (0.09 + LOCAL_J)) / 4.0
+    # One of three courses is late: 4/5 of its sending in vain, then the fail-safe; the unseen one is the dearest.
+    seen = Outlook(0.0, 0.0, (Course(0.03, 0.03, 0.04), Course(0.04, 0.04, 0.05), Course(0.12, 0.10, 0.09)))
+    expected_j = (0.04 + 0.05 + (0.09 * 0.08 / 0.10 + LOCAL_J) + (0.09 + LOCAL_J)) / 4.0
     assert AdaptivePolicy(SETTINGS).expected_j(seen, 5) == pytest.approx(expected_j)
 
 
