@@ -25,6 +25,9 @@ a line. Rounding can then hide no root of a deeper crossing (`shield.verify.ever
 LEAST_INNER_M, LEAST_INNER_OF_ARC_M = 0.25, 1.0
 """A disc counts as lying inside a turning circle, or arc, only with this much room [m]: squares of less lose digits."""
 
+HOLE_M = 0.002
+"""Inside an arc with less room the whole hole counts as touched, and this much more [m]: its edge is off by less."""
+
 Roots = list[float]
 
 

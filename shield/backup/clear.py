@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 from shield.backup.family import Kind, Sweep
-from shield.events import LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
+from shield.events import HOLE_M, LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
 
 Stretch = tuple[float, float]
 Test = Callable[[float, float], bool]
@@ -98,21 +98,27 @@ def _turn(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: floa
 
 def _arc(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: float, roots: list[float]) -> Test:
     side, rho, centre_y, slip = sweep.side, sweep.rho_m, sweep.centre_y_m, sweep.slip_rad
-    _circle(arc, l_r, sweep, ox, oy, radius, roots)
+    # Where there is little room inside, the whole hole counts as touched, beside the turn's ends too: no edge crosses it.
+    outer, room = rho + radius, rho - radius > LEAST_INNER_OF_ARC_M
+    inner = rho - radius if room else max(rho - radius, 0.0) + HOLE_M
+    arc.add_circle(roots, -l_r, centre_y, outer, ox, oy)
+    arc.add_circle(roots, -l_r, centre_y, inner, ox, oy)
     ends = [point_on_turn(l_r, sweep, turn) for turn in (sweep.start_rad, sweep.end_rad)]
     for x, y in ends:
         arc.add_circle(roots, x, y, radius, ox, oy)
-    outer2, inner = (rho + radius) ** 2, rho - radius
-    inner2 = inner * inner if inner > LEAST_INNER_OF_ARC_M else -1.0
+    outer2, inner2 = outer * outer, inner * inner
     start, span = sweep.start_rad, sweep.end_rad - sweep.start_rad
     radius2 = radius * radius
     (x0, y0), (x1, y1) = ends
 
     def test(x: float, y: float) -> bool:
         dx, dy = x + l_r, y - centre_y
+        square = dx * dx + dy * dy
+        if square <= inner2:
+            return not room
         # The start of the turn lies at the angle slip - pi/2 about its centre, mirrored for a turn to the right.
         turn = (math.atan2(side * dy, dx) - slip + 0.5 * math.pi - start) % (2.0 * math.pi)
-        if turn <= span and inner2 < dx * dx + dy * dy < outer2:
+        if turn <= span and square < outer2:
             return True
         return (x - x0) ** 2 + (y - y0) ** 2 < radius2 or (x - x1) ** 2 + (y - y1) ** 2 < radius2
 

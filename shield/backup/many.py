@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shield.backup.cover import Blocked
 from shield.backup.family import Kind, Sweep
-from shield.events import GRAZE, LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
+from shield.events import GRAZE, HOLE_M, LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -209,11 +209,11 @@ def stretches_of(arc: Arc, shape: Shape, ox: Array, oy: Array) -> tuple[Array, A
     return edges[stretch, column], edges[stretch + 1, column], column
 
 
-def circle_shape(l_r: float, sweep: Sweep, radius: Array, least_inner_m: float = LEAST_INNER_M) -> Shape:
+def circle_shape(l_r: float, sweep: Sweep, radius: Array) -> Shape:
     """Return the dilated full circle of `sweep`."""
     rho, centre_y = sweep.rho_m, sweep.centre_y_m
     outer, inner = rho + radius, np.maximum(rho - radius, 0.0)
-    outer2, inner2 = outer * outer, np.where(inner > least_inner_m, inner * inner, -1.0)
+    outer2, inner2 = outer * outer, np.where(inner > LEAST_INNER_M, inner * inner, -1.0)
 
     def inside(x: Array, y: Array) -> Mask:
         x, y = x + l_r, y - centre_y
@@ -241,21 +241,26 @@ def arc_shape(l_r: float, sweep: Sweep, start: Array, end: Array, radius: Array)
     """Return the dilated arcs of the circle of `sweep` between the turn angles `start` and `end` [rad]."""
     side, rho, centre_y = sweep.side, sweep.rho_m, sweep.centre_y_m
     zero_angle = sweep.slip_rad - 0.5 * math.pi
-    ring = circle_shape(l_r, sweep, radius, LEAST_INNER_OF_ARC_M)
-    assert ring.circles is not None
+    # Where there is little room inside, the whole hole counts as touched, as it does for one obstacle alone.
+    outer, room = rho + radius, rho - radius > LEAST_INNER_OF_ARC_M
+    inner = np.where(room, rho - radius, np.maximum(rho - radius, 0.0) + HOLE_M)
+    outer2, inner2 = outer * outer, inner * inner
     x0, y0 = -l_r + rho * np.cos(zero_angle + start), centre_y + side * rho * np.sin(zero_angle + start)
     x1, y1 = -l_r + rho * np.cos(zero_angle + end), centre_y + side * rho * np.sin(zero_angle + end)
     span, radius2 = end - start, radius * radius
 
     def inside(x: Array, y: Array) -> Mask:
-        turn = (np.arctan2(side * (y - centre_y), x + l_r) - (zero_angle + start)) % (2.0 * math.pi)
+        dx, dy = x + l_r, y - centre_y
+        square = dx * dx + dy * dy
+        turn = (np.arctan2(side * dy, dx) - (zero_angle + start)) % (2.0 * math.pi)
         near_end = ((x - x0) ** 2 + (y - y0) ** 2 < radius2) | ((x - x1) ** 2 + (y - y1) ** 2 < radius2)
-        return near_end | ((turn <= span) & ring.inside(x, y))
+        around = near_end | ((turn <= span) & (square < outer2))
+        return np.where(square <= inner2, ~room, around)
 
     columns = radius.shape[0]
     fx = np.stack([np.broadcast_to(part, columns) for part in (-l_r, -l_r, x0, x1)])
     fy = np.stack([np.broadcast_to(part, columns) for part in (centre_y, centre_y, y0, y1)])
-    return Shape((fx, fy, np.concatenate((ring.circles[2], [radius, radius]))), None, inside)
+    return Shape((fx, fy, np.stack((outer, inner, radius, radius))), None, inside)
 
 
 def segment_shape(begin: Array, end: Array, radius: Array) -> Shape:

@@ -22,8 +22,10 @@ and one midpoint decides each stretch between two roots. In four steps:
    below its crest adds up as |sin| does: 9 GRAZE for one event, 58 GRAZE where an arc's or a segment's side and the
    circle about its end touch, both grazed at once (docs/deadlines.md has it in full).
 4. Margin. A distance is then off by SPREAD GRAZE/c for a circle of radius c (at least `LEAST_INNER_M`; a smaller ring
-   counts for nothing), to which comes how far the body frame, the arc and the ends of a stretch are off. `decide` shows
-   in every cell, for every event of every manoeuvre, that the sum is below the margin.
+   counts for nothing; the hole of an arc with little room is `HOLE_M` wider than the ring, and SPREAD GRAZE/HOLE_M is
+   less than that, so no place that the ring lets through is taken for one beside the arc's ends), to which comes how
+   far the body frame, the arc and the ends of a stretch are off. `decide` shows in every cell, for every event of every
+   manoeuvre, that the sum is below the margin.
 
 The sensing range is kept without a margin, so only to `RANGE_SLACK_M`; a field of view is not looked at here.
 
@@ -47,7 +49,7 @@ from shield.backup.clear import _TESTS
 from shield.backup.family import FamilyOf, Kind, Sweep
 from shield.backup.many import conic_of_circle, conic_of_line
 from shield.backup.question import MARGIN_M, MARGIN_RELATIVE
-from shield.events import ARC_IS_LINE_RAD, GRAZE, LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
+from shield.events import ARC_IS_LINE_RAD, GRAZE, HOLE_M, LEAST_INNER_M, LEAST_INNER_OF_ARC_M, Arc
 from shield.manoeuvre import Manoeuvre
 from shield.vehicle import Vehicle
 from shield.verify.cells import Cell, Verdict, ball
@@ -369,6 +371,8 @@ def _seen(asking: Asking) -> tuple[Tracked, Tracked]:
 def _distance_off_m(asking: Asking, asked: Asked, kind: Kind) -> float:
     """Return how far a distance may be off [m]: the event, body frame, arc, radii, and the ends of a stretch."""
     ends = kind in (Kind.ARC, Kind.SEGMENT)
+    if ends and SPREAD_OF_ENDS * GRAZE > 0.5 * HOLE_M**2:
+        return math.inf
     event = (SPREAD_OF_ENDS if ends else SPREAD) * GRAZE
     if asked.circle:
         least = LEAST_INNER_OF_ARC_M if ends else LEAST_INNER_M

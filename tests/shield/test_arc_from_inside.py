@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 
 from shield.backup.clear import blocked, point_on_turn
 from shield.backup.family import Kind, Sweep
@@ -32,7 +31,6 @@ def near_the_centre(rng: np.random.Generator) -> tuple[Sweep, Arc, tuple[float, 
     return sweep, arc, (x0, y0, rho - float(rng.uniform(0.0, LEAST_INNER_M)))
 
 
-@pytest.mark.xfail(strict=True, reason="one obstacle alone: no root where the small ring inside the turn ends")
 def test_no_touch_is_missed_between_the_small_ring_inside_and_the_turn() -> None:
     rng, missed = np.random.default_rng(1), {"alone": 0.0, "many": 0.0}
     for _ in range(400):
@@ -50,7 +48,6 @@ def test_no_touch_is_missed_between_the_small_ring_inside_and_the_turn() -> None
     assert missed["alone"] < 1e-3
 
 
-@pytest.mark.xfail(strict=True, reason="the same, as a deadline")
 def test_no_certificate_leads_through_a_disc_hardly_smaller_than_the_turn() -> None:
     car = Vehicle(L_M, 0.6002044493143643, 12.0, deceleration_mps2=10.061762654701704)
     beta, (x, y, radius) = -0.2543481637873541, (1.4659702142513487, -4.089140988151921, 2.644801417680253)
