@@ -98,7 +98,7 @@ def _turn(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: floa
 
 def _arc(arc: Arc, l_r: float, sweep: Sweep, ox: float, oy: float, radius: float, roots: list[float]) -> Test:
     side, rho, centre_y, slip = sweep.side, sweep.rho_m, sweep.centre_y_m, sweep.slip_rad
-    # Where there is little room inside, the whole hole counts as touched, beside the turn's ends too: no edge crosses it.
+    # With little room inside, the whole hole counts as touched, beside the turn's ends too: no edge crosses it.
     outer, room = rho + radius, rho - radius > LEAST_INNER_OF_ARC_M
     inner = rho - radius if room else max(rho - radius, 0.0) + HOLE_M
     arc.add_circle(roots, -l_r, centre_y, outer, ox, oy)
