@@ -61,7 +61,7 @@ class Chiplet:
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """What one sample of a layer costs on a chiplet, operands in its buffer.
+    """What a layer costs on a chiplet, operands in its buffer.
 
     Args:
         l1, l2: Accesses, reads and writes together.

@@ -66,6 +66,12 @@ class Layer:
         second = self.k * self.c * self.copies if self.kind == "attention" else 0
         return channels * height * width * self.copies + second
 
+    def batched(self, samples: int) -> "Layer":
+        """Return the layer of several samples at once: their rows one under another, attention's as more copies."""
+        if self.kind == "attention":
+            return replace(self, copies=self.copies * samples)
+        return replace(self, y=self.y * samples)
+
     def rows(self, shards: int) -> "Layer":
         """Return the largest of `shards` equal parts of the output's rows; of its columns where it has one row."""
         if self.y > 1:

@@ -26,7 +26,7 @@ from devices.chiplet.layer import Layer
 
 @lru_cache(maxsize=65536)
 def layer_cost(layer: Layer, chiplet: Chiplet) -> LayerCost:
-    """Return what one sample of a layer costs on a chiplet."""
+    """Return what a layer costs on a chiplet; of several samples at once, see `Layer.batched`."""
     if chiplet.dataflow == "os":
         return _output_stationary(layer, chiplet)
     return _depthwise(layer, chiplet) if layer.kind == "depthwise" else _weight_stationary(layer, chiplet)

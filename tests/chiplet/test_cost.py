@@ -118,6 +118,16 @@ def test_more_elements_never_take_longer(layer: Layer, flow: str) -> None:
     assert layer_cost(layer, large).cycles <= layer_cost(layer, small).cycles
 
 
+@given(layer=layers(), samples=st.integers(1, 6), flow=st.sampled_from(("ws", "os")))
+def test_samples_together_are_the_same_work_and_never_slower(layer: Layer, samples: int, flow: str) -> None:
+    chiplet = Chiplet("ws" if flow == "ws" else "os", 256)
+    together, alone = layer_cost(layer.batched(samples), chiplet), layer_cost(layer, chiplet)
+    assert together.macs == samples * alone.macs
+    assert layer.batched(samples).weight_bytes == layer.weight_bytes
+    assert layer.batched(samples).output_bytes == samples * layer.output_bytes
+    assert together.cycles <= samples * alone.cycles
+
+
 @given(layer=layers(), shards=st.integers(1, 8))
 def test_shards_cover_the_output(layer: Layer, shards: int) -> None:
     part = layer.rows(shards)

@@ -99,9 +99,9 @@ def part_figures(package: Package, work: Work, part: Part, sides: dict[str, floa
             pass_s += given / NOP_BYTES_PER_S + hops * HOP_S
             energy_j += given * passes * hops * HOP_J_PER_BYTE
         for layer in layers:
-            cost = layer_cost(layer, chiplet)
-            pass_s += part.minibatch * cost.time_s(chiplet)
-            energy_j += work.batch * cost.energy_j(chiplet)
+            cost = layer_cost(layer.batched(part.minibatch), chiplet)
+            pass_s += cost.time_s(chiplet)
+            energy_j += passes * cost.energy_j(chiplet)
         for layer in layers[:-1]:
             kept = layer.output_bytes * part.minibatch
             if 2 * kept > chiplet.l2_bytes:

@@ -4,6 +4,8 @@
     window  = max(longest part, bytes at a memory side / its rate)
     latency = sum of windows,    energy = sum over parts,    EDP = latency x energy
 
+A minibatch's samples lie one under another in a layer's rows, so that they fill an array together.
+
 once: weights that stay in the buffer; pass: input, computing, output, what doesn't fit, of one minibatch.
 
 Reference: SCAR, Odema et al., MICRO 2024, arXiv 2405.00790 (all but the rate of a memory side, which it leaves out).

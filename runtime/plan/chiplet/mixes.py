@@ -9,8 +9,6 @@ networks that stand in for a headset's tasks, are ours: the paper's headset mode
 Reference: SCAR, arXiv 2405.00790. The car: Odema et al., DATE 2025, arXiv 2411.16007; grid and queue are assumptions.
 """
 
-from dataclasses import replace
-
 from devices.chiplet.tables import load_table
 from runtime.plan.chiplet.mix import Mix, Work
 
@@ -48,5 +46,5 @@ def car_mix(side_by_side: bool = False) -> Mix:
     if not side_by_side:
         return mix
     camera = mix.works[0]
-    tall = tuple(replace(layer, y=layer.y * camera.batch) for layer in camera.layers)
+    tall = tuple(layer.batched(camera.batch) for layer in camera.layers)
     return Mix("car, cameras side by side", (Work(camera.name, tall), *mix.works[1:]))

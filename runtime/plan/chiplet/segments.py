@@ -143,8 +143,8 @@ class Cutter:
         chiplet, layers, batch = place.chiplet, self.layers, self.work.batch
         passes = batch // minibatch
         way_s = place.memory_hops * HOP_S + DRAM_S
-        costs = [layer_cost(layer, chiplet) for layer in layers]
-        compute_s = _spans([minibatch * cost.time_s(chiplet) for cost in costs])
+        costs = [layer_cost(layer.batched(minibatch), chiplet) for layer in layers]
+        compute_s = _spans([cost.time_s(chiplet) for cost in costs])
         weights = _spans([layer.weight_bytes for layer in layers])
         kept = np.array([minibatch * layer.output_bytes for layer in layers], dtype=float)
         kept[2.0 * kept <= chiplet.l2_bytes] = 0.0
@@ -154,7 +154,7 @@ class Cutter:
         once_s = np.where(stays, load_s, 0.0)
         pass_s = compute_s + np.where(stays, 0.0, load_s) + 2.0 * (spilt / DRAM_BYTES_PER_S + spills * way_s)
         memory = np.where(stays, weights, weights * passes) + 2.0 * passes * spilt
-        energy_j = _spans([batch * cost.energy_j(chiplet) for cost in costs])
+        energy_j = _spans([passes * cost.energy_j(chiplet) for cost in costs])
         given = np.array([minibatch * layer.input_bytes for layer in layers] + [0.0])[:, None]
         if is_first:
             pass_s = pass_s + given / DRAM_BYTES_PER_S + way_s
