@@ -27,6 +27,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -34,12 +35,17 @@ from devices.clock import Clock, MonotonicClock
 from offload.connection import ClientSettings, Connection, PeerState, Status
 from offload.dispatch import Dispatcher, Pending
 from offload.errors import ClientError
+from offload.estimate import LinkEstimator
 from offload.frames import Array, tensor_frames
 from offload.link import EmulatedLink
 from offload.outcome import Handle, Outcome, payload_bits
 from offload.timers import KEPT
 from offload.wakeup import Wakeup
-from offload.wire import Request
+from offload.wire import Code, Request
+
+if TYPE_CHECKING:
+    from offload.codec import Encoded
+    from offload.codec.choose import CodecChooser
 
 __all__ = ["EdgeClient", "Handle", "Outcome", "payload_bits"]
 
@@ -54,6 +60,7 @@ class EdgeClient:
         endpoints: Address of the edge server, such as tcp://127.0.0.1:5555, or of several; none need be there yet.
         settings: How to behave.
         clock: Passed in for tests; must go on by itself.
+        codecs: Chooses what tensors are sent as, among what every server that answers reads; None: as they are.
         link: Emulated link that the bytes are held back for; None: none. Its origin is on the same clock.
     Raises:
         ClientError: an address is none, or there is no address.
@@ -66,6 +73,7 @@ class EdgeClient:
         *,
         clock: Clock | None = None,
         link: EmulatedLink | None = None,
+        codecs: "CodecChooser | None" = None,
     ) -> None:
         addresses = [endpoints] if isinstance(endpoints, str) else list(endpoints)
         if not addresses or len(set(addresses)) < len(addresses):
@@ -74,6 +82,9 @@ class EdgeClient:
         self._settings = settings or ClientSettings()
         self._clock = clock or MonotonicClock()
         self._link = link
+        self._codecs = codecs
+        self.estimator = LinkEstimator()
+        """What the client has measured of its uplink."""
         self._ids = itertools.count(1)
         self._outcomes: deque[Outcome] = deque()
         self._lock = threading.RLock()
@@ -104,6 +115,7 @@ class EdgeClient:
                     self._on_state,
                     link,
                     lambda time_s, action: self._dispatcher.timers.at(time_s, KEPT, action),
+                    lambda rtt_s: self.estimator.pinged(rtt_s, self._clock.now_s()),
                 )
                 self._connections.append(connection)
                 self._states[address] = connection.state
@@ -191,7 +203,8 @@ class EdgeClient:
             raise ValueError(f"deadline_s = {deadline_s!r}: must be a time on the client's clock")
         now_s = self._clock.now_s()
         request_id = next(self._ids)
-        headers, data = tensor_frames(inputs, self._settings.limits, request_id)
+        encode = None if self._codecs is None else self._encode
+        headers, data = tensor_frames(inputs, self._settings.limits, request_id, encode)
         request = Request(
             id=request_id,
             model=model,
@@ -203,9 +216,10 @@ class EdgeClient:
             traceparent=traceparent,
             tensors=headers,
         )
-        handle = Handle(request_id, now_s, deadline_s)
+        bits = 8 * sum(map(len, data))
+        handle = Handle(request_id, now_s, deadline_s, bits=bits)
         with self._lock:
-            self._dispatcher.start(Pending(handle, request, data, payload_bits(inputs)))
+            self._dispatcher.start(Pending(handle, request, data, bits))
             self._read()
             if self._dispatcher.timers.next_s < self._wakes_s:
                 self._wakeup.set()
@@ -274,6 +288,10 @@ class EdgeClient:
         self._wakeup.close()
         self._ready.close()
 
+    def _encode(self, name: str, array: Array) -> "tuple[str, Encoded] | None":
+        known = [set(state.codecs) for state in self._states.values() if state.connected]
+        return self._codecs.encode(name, array, set.intersection(*known)) if self._codecs and known else None
+
     def _put_back(self, outcomes: list[Outcome]) -> None:
         if outcomes:
             self._outcomes.extendleft(reversed(outcomes))
@@ -315,6 +333,9 @@ class EdgeClient:
             self._dispatcher.receive(connection)
 
     def _on_outcome(self, outcome: Outcome) -> None:
+        if outcome.code is Code.OK:
+            parts = (outcome.latency_s, outcome.queue_s, outcome.compute_s)
+            self.estimator.answered(outcome.handle.bits, *parts, outcome.ended_s)
         self._outcomes.append(outcome)
         if not self._reading:
             self._ready.set()

@@ -69,7 +69,7 @@ class PeerState:
         status: CONNECTED or LOST.
         reason: Why it is lost; empty while connected.
         since_s: When the status was taken [s].
-        server, models: What it calls itself and serves; empty while lost.
+        server, models, codecs: What it calls itself, serves and reads; empty while lost.
     """
 
     status: Status
@@ -77,6 +77,7 @@ class PeerState:
     since_s: float
     server: str = ""
     models: tuple[str, ...] = ()
+    codecs: tuple[str, ...] = ()
 
     @property
     def connected(self) -> bool:
@@ -128,6 +129,7 @@ class Connection:
         endpoint: Address of the edge server.
         on_state: Called with this connection after each change of its state, on the thread that touches it.
         link: Emulated link whose time control messages take; None: none.
+        on_pong: Told the round-trip time of each ping that is answered [s].
         later: Has an action taken at a time [s] by whoever touches the connection.
     Raises:
         ClientError: the address is none, or the server's key is not known.
@@ -144,6 +146,7 @@ class Connection:
         on_state: Callable[["Connection"], None],
         link: EmulatedLink | None = None,
         later: Callable[[float, Callable[[], None]], None] | None = None,
+        on_pong: Callable[[float], None] | None = None,
     ) -> None:
         self._context = context
         self._watch_fd = watch
@@ -154,6 +157,7 @@ class Connection:
         self._on_state = on_state
         self._link = link
         self._later = later
+        self._on_pong = on_pong
         self._reply_delay_s = 0.0
         self._opened = 0
         self._opened_s = clock.now_s()
@@ -248,7 +252,8 @@ class Connection:
             self._pong(message)
         elif not self.state.connected:
             self._pause_s = _FIRST_PAUSE_S
-            self._set(PeerState(Status.CONNECTED, "", self._clock.now_s(), message.server, message.models))
+            now_s = self._clock.now_s()
+            self._set(PeerState(Status.CONNECTED, "", now_s, message.server, message.models, message.codecs))
 
     def tick(self) -> None:
         """Ping when it is time, and find out whether the peer is gone or has fallen silent; call after `receive`."""
@@ -372,6 +377,8 @@ class Connection:
             number, sent_s = self._pings.popleft()
             if number == pong.number:
                 self.service.rtt_s = now_s - sent_s
+                if self._on_pong is not None:
+                    self._on_pong(now_s - sent_s)
 
     def _refused(self, reply: Reply) -> None:
         """Leave a server alone that does not want this client, for longer each time."""

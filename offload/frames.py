@@ -7,16 +7,19 @@ message, decoding raises a `WireError`, and nothing else.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from offload.errors import WireError
+from offload.errors import CodecError, WireError
+
+if TYPE_CHECKING:
+    from offload.codec import Encoded
 
 VERSION = 1
 """Version of the format; part of every message's kind."""
@@ -27,15 +30,21 @@ Dtype = Literal[
 ]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 RequestId = Annotated[int, Meta(ge=1, le=2**62)]
+CodecName = Annotated[str, Meta(min_length=1, max_length=16)]
 Shape = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], ...], Meta(max_length=8)]
 
 
-class TensorHeader(Struct, frozen=True, forbid_unknown_fields=True):
-    """Name, element type and shape of the tensor in one frame."""
+class TensorHeader(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Name, element type and shape of the tensor in one frame; with a `codec`, the frame holds what that made of it.
+
+    `error` is the most that an element differs by from the one that was encoded, where the codec bounds it.
+    """
 
     name: Name
     dtype: Dtype
     shape: Shape
+    codec: CodecName | None = None
+    error: Annotated[float, Meta(ge=0.0)] | None = None
 
 
 _MOST_TENSORS = 64
@@ -96,16 +105,28 @@ def encode_frames(
 
 
 def tensor_frames(
-    tensors: Mapping[str, Array], limits: Limits = DEFAULT_LIMITS, request_id: int = 0
+    tensors: Mapping[str, Array],
+    limits: Limits = DEFAULT_LIMITS,
+    request_id: int = 0,
+    encode: "Callable[[str, Array], tuple[str, Encoded] | None] | None" = None,
 ) -> tuple[tuple[TensorHeader, ...], list[bytes | Array]]:
-    """Return the headers and the frames of tensors; see `encode_frames`."""
+    """Return the headers and the frames of tensors; see `encode_frames`.
+
+    `encode` returns, by a tensor's name and the tensor, a codec's name and what it makes of it; None: sent as it is.
+    """
     headers = []
     frames: list[bytes | Array] = []
     total = 0
     for name, array in tensors.items():
         dtype, plain = _plain(name, array)
-        headers.append(TensorHeader(name, dtype, plain.shape))  # type: ignore[arg-type]
-        frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
+        coded = encode(name, plain) if encode is not None else None
+        if coded is None:
+            headers.append(TensorHeader(name, dtype, plain.shape))  # type: ignore[arg-type]
+            frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
+        else:
+            codec, made = coded
+            headers.append(TensorHeader(name, dtype, plain.shape, codec, made.error))  # type: ignore[arg-type]
+            frames.append(made.data)
         size = plain.nbytes
         total += size
         if size > limits.tensor_bytes or total > limits.message_bytes:
@@ -144,9 +165,11 @@ def decode_frames(
     for item, frame in zip(headers, frames[1:], strict=True):
         raw = frame.buffer
         size = len(raw)
+        if item.codec is not None:  # what it will take, not what it takes
+            size = max(size, math.prod(item.shape) * _DTYPES[item.dtype].itemsize)
         total += size
         if size > limits.tensor_bytes or total > limits.message_bytes:
-            sizes = [len(other.buffer) for other in frames[1:]]
+            sizes = [size if other is frame else len(other.buffer) for other in frames[1:]]
             _check_sizes(sizes, [other.name for other in headers], limits, request_id)
         tensors[item.name] = _view(item, raw, size, request_id)
     if len(tensors) != len(headers):
@@ -158,6 +181,8 @@ def decode_frames(
 def _view(header: TensorHeader, raw: Any, size: int, request_id: int) -> Array:
     dtype = _DTYPES[header.dtype]
     wanted = math.prod(header.shape) * dtype.itemsize
+    if header.codec is not None:
+        return _decoded(header, raw, dtype, request_id)
     if size != wanted:
         raise WireError(
             f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {size} bytes: must have {wanted}",
@@ -172,6 +197,17 @@ def _view(header: TensorHeader, raw: Any, size: int, request_id: int) -> Array:
         array = array.copy()
     array.setflags(write=False)
     return array.reshape(header.shape)
+
+
+def _decoded(header: TensorHeader, raw: Any, dtype: "np.dtype[Any]", request_id: int) -> Array:
+    from offload.codec import decode  # brings image libraries along, which most processes never need
+
+    try:
+        array = decode(str(header.codec), raw, dtype, header.shape)
+    except CodecError as error:
+        raise WireError(f"tensor {header.name!r}: {error}", request_id) from error
+    array.setflags(write=False)
+    return array
 
 
 def _plain(name: str, array: Array) -> tuple[str, Array]:

@@ -16,6 +16,7 @@ class Handle:
         id: Unique on its client.
         submitted_s, deadline_s: When it was submitted, and when its answer stops being of use [s].
         transmission: Its way up the emulated link, cut short where it was given up; None without a link.
+        bits: Size of its tensors as they travel.
         repeats: The ways of its copies, where it was sent again or to a second server.
     """
 
@@ -24,6 +25,7 @@ class Handle:
     deadline_s: float
     transmission: Transmission | None = None
     repeats: list[Transmission] = field(default_factory=list)
+    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from devices.clock import Clock, MonotonicClock
 from devices.errors import DeviceError, InputError
 from devices.package import Package
 from offload.clients import Clients, most_clients
+from offload.codec import available
 from offload.computing import Answer, Computer
 from offload.edf import DeadlineQueue, Job
 from offload.errors import ServerError, WireError
@@ -351,7 +352,9 @@ class EdgeServer:
                         client, Pong(number=message.number, load_us=self._load_us, ready=not self._stopping)
                     )
                 elif isinstance(message, Hello):
-                    self._send_plain(client, Welcome(server=self._settings.name, models=self.models))
+                    self._send_plain(
+                        client, Welcome(server=self._settings.name, models=self.models, codecs=available())
+                    )
             except WireError as error:
                 self._refuse(client, error.request_id, Code.INVALID, str(error))
             except RefusedError as error:
@@ -392,6 +395,11 @@ class EdgeServer:
         self._check(job)
         if not self._jobs and job.served.times.of(1).p50_s < self._settings.inline_s and self._compute_here(job):
             return
+        job.expected_us = job.served.job_us
+        hopeless = self._why_hopeless(job)
+        if hopeless:
+            self._refuse(client, request.id, Code.RESOURCE_EXHAUSTED, hopeless)
+            return
         self._accept(job)
         self._queue.put(job)
 
@@ -413,8 +421,6 @@ class EdgeServer:
         return True
 
     def _accept(self, job: Job) -> None:
-        if job.served is not None:
-            job.expected_us = round(1e6 * job.served.times.of(1).mean_s)
         self._jobs[job.client, job.request.id] = job
         self._jobs_of[job.owner] += 1
         self._load_us += job.expected_us
@@ -462,6 +468,22 @@ class EdgeServer:
         if self._bytes + size > settings.queue_bytes:
             return f"open requests hold {self._bytes} bytes: with {size} more they exceed {settings.queue_bytes}"
         return ""
+
+    def _why_hopeless(self, job: Job) -> str:
+        """Return why a job cannot be done in time after those that are more urgent; empty if it can, or may in part.
+
+        A queue longer than what can be done in time would end in nothing but late work, and in no time for batches.
+        """
+        served, left_us = job.served, job.request.time_left_us
+        if served is None or served.answers_early or not self._jobs:
+            return ""
+        own_us = served.batch_us
+        if self._load_us + own_us <= left_us * self._settings.workers:
+            return ""
+        before_us = sum(item.expected_us for item in self._jobs.values() if item.deadline_s <= job.deadline_s)
+        if before_us / self._settings.workers + own_us <= left_us:
+            return ""
+        return f"{before_us} us of more urgent work and {own_us} us of its own: {left_us} us are left"
 
     def _is_open(self, job: Job) -> bool:
         return self._jobs.get((job.client, job.request.id)) is job

@@ -23,6 +23,7 @@ from offload.frames import (
     DEFAULT_LIMITS,
     VERSION,
     Array,
+    CodecName,
     HasBuffer,
     Limits,
     Name,
@@ -97,10 +98,11 @@ class Ping(_Strict, frozen=True, tag=f"ping/{VERSION}"):
 
 
 class Welcome(_Strict, frozen=True, tag=f"welcome/{VERSION}"):
-    """The server introduces itself and names the models it serves."""
+    """The server introduces itself and names the models it serves, and the codecs it reads."""
 
     server: Name
     models: Annotated[tuple[Name, ...], Meta(max_length=256)]
+    codecs: Annotated[tuple[CodecName, ...], Meta(max_length=16)] = ()
 
 
 class Pong(_Strict, frozen=True, tag=f"pong/{VERSION}"):
