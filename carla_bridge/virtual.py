@@ -184,7 +184,7 @@ class Loop:
         self._perception = perception
         self._method = method
         self._controller = Controller(ControllerSettings(vehicle.l_r_m, vehicle.beta_max_rad, pass_m=pass_m))
-        settings = GuardSettings(cap_s=CAP_S, report_barrier=method is Method.BARRIER)
+        settings = GuardSettings(cap_s=CAP_S, report_barrier=False)
         self._guard = Guard(vehicle, settings) if shielded else None
         self._applier = headway.Applier()
         self._applied = 0
@@ -223,8 +223,6 @@ class Loop:
         self._drive.backups += decision.mode == "backup"
         if self._method is Method.BACKUP:
             return decision.deadline_s
-        if self._method is Method.BARRIER:
-            return decision.barrier_deadline_s or 0.0
         return self._look_up(state, decision.control.beta_rad)
 
     def _look_up(self, state: State, beta_rad: float) -> float:
