@@ -2,7 +2,8 @@
 
 Every connection takes a descriptor. A ROUTER that runs out of them can neither take a newcomer nor tell it so, and its
 I/O thread spins. So some are kept back: a newcomer above `most` is let in for a second, in which it is told
-RESOURCE_EXHAUSTED, then its connection is shut; only where even those run out it is shut without a word.
+RESOURCE_EXHAUSTED, then its connection is shut; earlier where others wait to be told. Only a newcomer for whom even
+that leaves no descriptor is shut without a word.
 
 The socket's monitor tells who comes and goes. It is read before anything a stranger says, so that a descriptor that is
 used again never stands for two clients.
@@ -21,6 +22,7 @@ from offload.wakeup import holds_message
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _GRACE_S = 1.0
+_FLUSHED_S = 0.02
 _OWN_FILES = 16
 _UNLIMITED = 2**20
 
@@ -52,6 +54,7 @@ class Clients:
         self._at: dict[int, bytes | None] = {}
         self._leaving: deque[tuple[float, int]] = deque()
         self._refused: set[int] = set()
+        self._told: dict[int, float] = {}
         self._router = router
         self.monitor: zmq.Socket[bytes] = router.get_monitor_socket(_EVENTS)
         self.shut = 0
@@ -88,6 +91,7 @@ class Clients:
             self._refused.discard(fd)
             return True
         self._let_leave(fd)
+        self._told.setdefault(fd, self._clock.now_s())
         return False
 
     def watch(self) -> None:
@@ -98,12 +102,14 @@ class Clients:
             if event["event"] == zmq.EVENT_DISCONNECTED:
                 client = self._at.pop(fd, None)
                 self._refused.discard(fd)
+                self._told.pop(fd, None)
                 if client is not None:
                     self._fd_of.pop(client, None)
                 continue
             self._at[fd] = None
             if len(self._at) > self.most + self._spare:
-                self._shut(fd)
+                self._shut(self._told_first(fd))
+                self._let_leave(fd)
             elif len(self._fd_of) >= self.most:
                 self._let_leave(fd)
 
@@ -119,6 +125,15 @@ class Clients:
         """Stop watching."""
         self._router.disable_monitor()
         self.monitor.close(linger=0)
+
+    def _told_first(self, newcomer: int) -> int:
+        """Return whom to shut so that a newcomer can stay: who was told longest ago, if the word is surely out."""
+        for fd, told_s in self._told.items():
+            if self._clock.now_s() - told_s >= _FLUSHED_S:
+                del self._told[fd]
+                return fd
+            break
+        return newcomer
 
     def _let_leave(self, fd: int) -> None:
         if fd not in self._refused:

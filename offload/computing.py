@@ -156,7 +156,7 @@ class Computer:
             code=code,
             message=message,
             exit_id=exit_id,
-            queue_us=max(0, round(1e6 * queue_s)),
+            queue_us=max(0, int(1e6 * queue_s)),
             compute_us=round(1e6 * compute_s),
         )
         return Answer(reply, outputs)

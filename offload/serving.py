@@ -124,11 +124,28 @@ class ServedRange:
         self._clock = clock
         self._runs: list[_Run] = [_run(package, backend, segment_ids, clock) for backend in backends]
         self._inputs = self._runs[0].inputs
+        self._exits = sum(item.segment in segment_ids for item in package.exits)
         self._wanted = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self._inputs]
         for worker in range(len(self._runs)):
             self._warm_up(worker)
         if batch and _stackable(self._inputs) and self.times.of(1).p50_s < _BATCHED_BELOW_S:
             self._try_batches()
+
+    @property
+    def answers_early(self) -> bool:
+        """Whether a run that is stopped may have an answer all the same: there is a shallower exit."""
+        return self._exits > 1
+
+    @property
+    def job_us(self) -> int:
+        """Least time that one job takes of a worker, in the batches that are worth it [us]."""
+        size = self.batch_sizes[-1] if self.batch_sizes else 1
+        return round(1e6 * self.times.of(size).mean_s / size)
+
+    @property
+    def batch_us(self) -> int:
+        """Time that the largest batch worth it takes [us]."""
+        return round(1e6 * self.times.of(self.batch_sizes[-1] if self.batch_sizes else 1).mean_s)
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse inputs that do not fit.

@@ -319,3 +319,31 @@ def test_cores_are_checked() -> None:
         ServerSettings(worker_cores=(4096,))
     with pytest.raises(ServerError, match="clients = 0"):
         ServerSettings(clients=0)
+
+
+def test_what_cannot_be_done_in_time_is_refused_with_the_numbers(serve: Serve, peer: Connect, tmp_path: Path) -> None:
+    segments = [SegmentSource("stem", scale_by("stem", "x", "y", 2.0))]
+    package = write_package(
+        tmp_path / "one", name="one", version="1", segments=segments, exits=[Exit("final", "stem", "y")]
+    )
+    served = serve()
+    served.server.reload(lambda: [package])
+    until(lambda: served.server.models == ("one",))
+    (model,) = served.server._models.values()
+    (whole,) = model._ranges.values()
+    for _ in range(300):
+        whole.times.of(1).add(1.0)
+    connected = peer(served.server.endpoint)
+    ask(connected, 1, 1.0, model="one", time_left_us=20_000_000)
+    assert served.gate.entered.acquire(timeout=15.0)
+    ask(connected, 2, 1.0, model="one", time_left_us=30_000_000)
+    ask(connected, 3, 1.0, model="one", time_left_us=40_000_000)
+    # With 41 s left there is room for 40 s of more urgent work; what is itself the most urgent waits for nobody.
+    for number in range(4, 43):
+        ask(connected, number, 1.0, model="one", time_left_us=41_000_000)
+    refused = reply_of(connected)
+    assert (refused.id, refused.code) == (42, Code.RESOURCE_EXHAUSTED)
+    assert refused.message == "41000000 us of more urgent work and 1000000 us of its own: 41000000 us are left"
+    ask(connected, 43, 1.0, model="one", time_left_us=5_000_000)
+    served.gate.open.set()
+    assert {reply_of(connected).code for _ in range(42)} == {Code.OK}

@@ -40,7 +40,9 @@ def pong_of(peer: Peer) -> Pong:
 def test_it_introduces_itself(serve: Serve, peer: Connect) -> None:
     connected = peer(serve(name="garage").server.endpoint)
     connected.send(encode(Hello(client="car")))
-    assert connected.receive()[0] == Welcome(server="garage", models=("driver",))
+    welcome, _ = connected.receive()
+    assert isinstance(welcome, Welcome)
+    assert (welcome.server, welcome.models) == ("garage", ("driver",))
     assert pong_of(connected) == Pong(number=1, load_us=0, ready=True)
 
 
