@@ -146,11 +146,12 @@ def option(latency_s: float, energy_j: float) -> Option:
 )
 def test_a_window_takes_the_cuts_of_least_product(rest: tuple[float, float], expected: tuple[float, float]) -> None:
     package = make_package("ws", 1, 2, 256)
-    options = {
+    options: dict[int, tuple[Option, ...]] = {
         0: (option(1.0, 9.0), option(1.2, 2.0), option(2.0, 1.9)),
         1: (option(0.5, 4.0), option(0.9, 1.0), option(1.9, 0.6)),
     }
-    window = choose_window(package, {0: (0,), 1: (1,)}, options, *rest)
+    rows: dict[int, tuple[int, ...]] = {0: (0,), 1: (1,)}
+    window = choose_window(package, rows, options, *rest)
     assert (window.latency_s, sum(part.energy_j for part in window.parts)) == pytest.approx(expected)
 
 
