@@ -2,7 +2,7 @@
 
 Run: PYTHONPATH=. python benchmarks/bench_chiplets.py [--quick] [--only NAME ..] [--json FILE]
 
-centre, headset   every mix on all-ws, all-os and three mixed patterns, each scheduled by the same search with the same
+centre, headset   every mix on all-ws, all-os and four mixed patterns, each scheduled by the same search with the same
                   effort; energy-delay product of the mixed packages against the better of the two of one dataflow.
                   free_choice: what a chiplet would gain over the better dataflow if it ran every layer, one after
                   another, in the dataflow of less product, at no cost of communication
@@ -31,7 +31,7 @@ from runtime.plan.chiplet.mixes import CAR_PES, CENTRE, CENTRE_PES, FROM_MEMORY,
 from runtime.plan.chiplet.pipeline import pipeline_mix
 from runtime.plan.chiplet.search import Effort, schedule_alone, schedule_mix
 
-ONE, TWO = ("ws", "os"), ("checkerboard", "sides", "centre")
+ONE, TWO = ("ws", "os"), ("checkerboard", "sides", "centre", "one")
 QUICK = Effort(windows=1, steps=60)
 GOAL_PCT, GOAL_TIMES = 25.0, 1.8
 

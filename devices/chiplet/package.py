@@ -21,7 +21,7 @@ HOP_S = 35e-9
 HOP_J_PER_BYTE = 8 * 2.04e-12
 NOP_BYTES_PER_S = 100e9
 SIDES = ("left", "right")
-PATTERNS = ("ws", "os", "checkerboard", "sides", "centre", "monolithic-ws", "monolithic-os")
+PATTERNS = ("ws", "os", "checkerboard", "sides", "centre", "one", "monolithic-ws", "monolithic-os")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def make_package(
 
     Args:
         pattern: "ws", "os"; "checkerboard", the two in turn; "sides", output stationary in the border columns;
-            "centre", output stationary in all but those; "monolithic-ws", "monolithic-os".
+            "centre", output stationary in all but those; "one", only the middle chiplet; "monolithic-ws", "monolithic-os".
         pes, l2_bytes: Of one chiplet.
     Raises:
         ValueError: The pattern is unknown.
@@ -99,6 +99,7 @@ def make_package(
             "checkerboard": bool((row + column) % 2),
             "sides": column in (0, columns - 1),
             "centre": 0 < column < columns - 1,
+            "one": place == rows * columns // 2,
         }[pattern]
         return "os" if other else "ws"
 

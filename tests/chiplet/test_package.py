@@ -57,6 +57,7 @@ def flows(package: Package) -> str:
         ("checkerboard", "wowowowow"),
         ("sides", "owoowoowo"),
         ("centre", "wowwowwow"),
+        ("one", "wwwwowwww"),
         ("monolithic-ws", "w"),
         ("monolithic-os", "o"),
     ],
