@@ -77,7 +77,8 @@ def make_package(
 
     Args:
         pattern: "ws", "os"; "checkerboard", the two in turn; "sides", output stationary in the border columns;
-            "centre", output stationary in all but those; "one", only the middle chiplet; "monolithic-ws", "monolithic-os".
+            "centre", output stationary in all but those; "one", only the middle chiplet;
+            "monolithic-ws", "monolithic-os".
         pes, l2_bytes: Of one chiplet.
     Raises:
         ValueError: The pattern is unknown.
