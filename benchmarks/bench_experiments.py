@@ -14,17 +14,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from machine import keep, line, machine
+from scipy.optimize import nnls
 
 from carla_bridge.experiment import published
 from carla_bridge.experiment.episode import Episode, local_energy_j, numbered, run_episode
-from carla_bridge.experiment.links import PUBLISHED_LINKS
+from carla_bridge.experiment.links import PUBLISHED_LINKS, link_model
+from carla_bridge.experiment.one_model import OneModel
 from carla_bridge.experiment.plan import PUBLISHED_PASS_M
 from carla_bridge.experiment.rows import Row, energy_by_distance, reweighed, summarise
 from carla_bridge.experiment.run import run_all
 from carla_bridge.fleet.command import simulate
 from carla_bridge.fleet.simulate import Fleet
+from carla_bridge.virtual import WINDOW_S, Sighting
+from offload.policy import PolicySettings
+from offload.radio import load_radio
 from shield.deadline import Method
+from shield.state import State
 
 BACKUP = Episode(policy="uniform", deadline=Method.BACKUP)
 PUBLISHED = Episode(policy="uniform", deadline=Method.PUBLISHED)
@@ -37,7 +44,7 @@ def main() -> None:
     where = machine("numpy", "onnxruntime", "opencv-python-headless")
     print(line("machine", where))
     results: dict[str, Any] = {}
-    for name, figures in (*speed(), *reached(options), *agreement(options), *fleets()):
+    for name, figures in (*speed(), *reached(options), *agreement(options), *intervals(), *fleets()):
         results[name] = figures
         print(line(name, figures), flush=True)
     keep(options.json, where, results)
@@ -99,6 +106,36 @@ def agreement(options: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
         figures = {"median_over_local": row.energy_vs_local_median, "published": medians[link]}
         found.append((f"published, uniform, {link}, passed at {PUBLISHED_PASS_M:g} m", figures))
     return found
+
+
+def intervals() -> list[tuple[str, dict[str, Any]]]:
+    """Return uniform's energy over local for fixed intervals of n windows, and the shares of n behind the medians.
+
+    The shares are the non-negative ones that come nearest to the six published medians: they tell which deadlines the
+    published vehicle met, whatever its world.
+    """
+    links, local_j = list(PUBLISHED_LINKS), local_energy_j()
+    seen = Sighting((0.0,) * 6, "none", 1.0, State(0.0, 0.0, 0.0), 0.0)
+    ratios = np.zeros((len(links), 7))
+    for row, link in enumerate(links):
+        for n in range(1, 8):
+            model = OneModel(
+                "uniform", PolicySettings(local_j), link_model(link), load_radio("wifi"), 7, reissued=False
+            )
+            for window in range(4000):
+                model.begin(window, WINDOW_S * window, WINDOW_S * (n + 0.05), lambda deepest: seen)
+            ratios[row, n - 1] = sum(model.account.energy_j) / 4000 / local_j
+    names = [f"n={n}" for n in range(1, 8)]
+    medians = {one.link: one.energy_vs_local_median for one in published.wireless()}
+    wanted = np.array([medians[link] for link in links])
+    shares = nnls(np.vstack([ratios, np.full(7, 10.0)]), np.append(wanted, 10.0))[0]
+    found = [
+        (f"uniform, {link}, fixed n", dict(zip(names, values.tolist(), strict=True)))
+        for link, values in zip(links, ratios, strict=True)
+    ]
+    found.append(("shares of n behind the published medians", dict(zip(names, shares.tolist(), strict=True))))
+    nearest = zip(links, (ratios @ shares).tolist(), strict=True)
+    return [*found, ("medians with these shares", dict(nearest))]
 
 
 def fleets() -> list[tuple[str, dict[str, Any]]]:

@@ -31,7 +31,7 @@ def _gain_of(row: Row) -> published.PublishedGain | None:
 
 
 def _below(ratio: float) -> str:
-    return f"{100.0 * (1.0 - ratio):.1f}"
+    return f"{round(100.0 * (1.0 - ratio), 1) + 0.0:.1f}"  # no "-0.0"
 
 
 _DRIVING: tuple[Column, ...] = (
