@@ -5,7 +5,8 @@ A server's predicted finish is
     now + RTT + max(0, reported load - time since the report) + (sent since the report + 1) c + e
 
 with c the mean computation of this model there and e >= 0 the mean by which its answers came later than predicted, so
-that a server which lies about its load or is slow for a reason of its own is believed less with each answer. Of two
+that a server which lies about its load or is slow for a reason of its own is believed less with each answer. Where none
+come any more, e halves every two seconds: nobody is shunned for good. Of two
 servers drawn at random the one that finishes first is taken: the power of two choices keeps many vehicles, which all
 see the same old reports, from running to the same server.
 
@@ -26,6 +27,7 @@ _WINDOW = 64
 _LEAST_SAMPLES = 20
 _REFRESH = 8
 _WEIGHT = 0.2
+_FORGIVEN_S = 2.0
 _HEDGED_SHARE = 0.1
 
 T = TypeVar("T")
@@ -62,6 +64,7 @@ class Service:
         self._compute_s: dict[str, float] = {}
         self._latencies: dict[str, Latencies] = {}
         self._error_s = 0.0
+        self._error_at_s = 0.0
 
     def report(self, load_s: float, now_s: float) -> None:
         """Take in the load that the server reports [s]."""
@@ -75,11 +78,12 @@ class Service:
         """Forget load and error: the connection is new."""
         self.load_s, self._reported_s, self._sent_since, self._error_s = 0.0, -math.inf, 0, 0.0
 
-    def answered(self, model: str, compute_s: float, latency_s: float, predicted_s: float) -> None:
-        """Take in an answer: time computed, time from sending, and the time that was predicted for it [s]."""
+    def answered(self, model: str, compute_s: float, latency_s: float, predicted_s: float, now_s: float) -> None:
+        """Take in an answer at `now_s`: time computed, time from sending, and the time predicted for it [s]."""
         known_s = self._compute_s.get(model, compute_s)
         self._compute_s[model] = known_s + _WEIGHT * (compute_s - known_s)
-        self._error_s = max(0.0, self._error_s + _WEIGHT * (latency_s - predicted_s))
+        self._error_s = max(0.0, self._believed_error_s(now_s) + _WEIGHT * (latency_s - predicted_s))
+        self._error_at_s = now_s
         if model not in self._latencies:
             self._latencies[model] = Latencies()
         self._latencies[model].add(latency_s)
@@ -88,7 +92,12 @@ class Service:
         """Return the time until an answer is predicted to be here [s]."""
         queue_s = max(0.0, self.load_s - (now_s - self._reported_s)) if self.load_s else 0.0
         compute_s = self._compute_s.get(model, 0.0)
-        return self.rtt_s + queue_s + (self._sent_since + 1) * compute_s + self._error_s
+        return self.rtt_s + queue_s + (self._sent_since + 1) * compute_s + self._believed_error_s(now_s)
+
+    def _believed_error_s(self, now_s: float) -> float:
+        if not self._error_s:
+            return 0.0
+        return self._error_s * math.exp2((self._error_at_s - now_s) / _FORGIVEN_S)
 
     def p95_s(self, model: str) -> float:
         """Return the 95th percentile of the last latencies [s]; infinite while it is not known."""

@@ -92,6 +92,7 @@ class EdgeClient:
         self._closing = False
         self._leading = False  # a caller waits and reads the sockets itself
         self._reading = False  # that caller does so just now: outcomes need not wake it
+        self._poll_both: Callable[[int], object] | None = None
         self._wakes_s = -math.inf
         self._wakeup = Wakeup()
         self._ready = Wakeup()
@@ -257,6 +258,8 @@ class EdgeClient:
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Return outcomes as soon as there are any, or none after `timeout_s` [s]."""
+        if self._outcomes:
+            return self.take()
         end_s = self._clock.now_s() + timeout_s
         poll = self._lead()
         try:
@@ -299,15 +302,19 @@ class EdgeClient:
 
     def _lead(self) -> Callable[[int], object]:
         """Take the reading over from the thread, and return what waits for the sockets and for the thread's word."""
-        poll = select.poll()
-        poll.register(self._ready.fileno(), select.POLLIN)
         with self._lock:
             self._leading = True
+            if self._poll_both is None:
+                poll = select.poll()
+                poll.register(self._ready.fileno(), select.POLLIN)
+                for connection in self._connections:
+                    if connection.fileno >= 0:
+                        poll.register(connection.fileno, select.POLLIN)
+                self._poll_both = poll.poll
             for connection in self._connections:
                 if connection.fileno >= 0:
                     self._epoll.modify(connection.fileno, 0)
-                    poll.register(connection.fileno, select.POLLIN)
-        return poll.poll
+            return self._poll_both
 
     def _follow(self) -> None:
         with self._lock:
@@ -350,9 +357,11 @@ class EdgeClient:
             self._dispatcher.lost(connection)
 
     def _watch(self, fd: int) -> None:
+        self._poll_both = None
         self._epoll.register(fd, select.EPOLLIN)
 
     def _unwatch(self, fd: int) -> None:
+        self._poll_both = None
         self._epoll.unregister(fd)
 
     # What follows runs on the client's own thread.

@@ -84,10 +84,9 @@ class Computer:
         except Exception:
             return Answer(_failed_oddly(job))
         self._took(job, 1, self._clock.now_s() - began_s)
-        if job.token.cancelled:
-            job.token = CancelToken()
-            if computed.cancelled:
-                return None
+        job.token = CancelToken()  # the watchdog may still stop the old one
+        if computed.cancelled:
+            return None
         return self._answer(job, computed, began_s)
 
     def compute(self, worker: int, jobs: Sequence[Job]) -> tuple[list[tuple[Job, Answer]], list[Job]]:

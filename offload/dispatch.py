@@ -25,6 +25,7 @@ from offload.connection import ClientSettings, Connection
 from offload.frames import Array
 from offload.link import EmulatedLink, Transmission
 from offload.outcome import Handle, Outcome
+from offload.throttle import Throttle
 from offload.timers import Timers
 from offload.wire import Cancel, Code, Reply, Request, encode
 
@@ -93,6 +94,7 @@ class Dispatcher:
         self._attempts: dict[int, Attempt] = {}
         self._expired_ids: deque[int] = deque(maxlen=_KEPT_IDS)
         self._hedges = HedgeBudget()
+        self._complaints = Throttle(_LOG, clock)
         self._rng = random.Random()
 
     def start(self, pending: Pending) -> None:
@@ -220,7 +222,7 @@ class Dispatcher:
         if reply.code is Code.OK:
             model = pending.request.model
             attempt.connection.service.answered(
-                model, 1e-6 * reply.compute_us, now_s - attempt.sent_s, attempt.predicted_s
+                model, 1e-6 * reply.compute_us, now_s - attempt.sent_s, attempt.predicted_s, now_s
             )
         others = len(pending.attempts) > 1
         if reply.code in _ELSEWHERE or (others and reply.code is Code.DEADLINE_EXCEEDED):
@@ -296,4 +298,6 @@ class Dispatcher:
 
     def _end(self, outcome: Outcome) -> None:
         self.counts[outcome.code] += 1
+        if outcome.code not in (Code.OK, Code.CANCELLED):
+            self._complaints.warn(f"no answer: {outcome.code} {outcome.message}")
         self._end_with(outcome)

@@ -32,7 +32,7 @@ def test_no_percentile_of_few_samples() -> None:
 def test_a_prediction_adds_link_queue_and_computation() -> None:
     service = Service()
     service.rtt_s = 0.01
-    service.answered("driver", compute_s=0.02, latency_s=0.03, predicted_s=0.03)
+    service.answered("driver", compute_s=0.02, latency_s=0.03, predicted_s=0.03, now_s=5.0)
     service.report(load_s=0.1, now_s=5.0)
     assert math.isclose(service.latency_s("driver", 5.0), 0.01 + 0.1 + 0.02)
     # What was reported is worked off meanwhile; what was sent since comes on top.
@@ -47,8 +47,9 @@ def test_a_server_that_lies_about_its_load_is_believed_less() -> None:
     for _ in range(30):
         liar.report(load_s=0.0, now_s=1.0)
         predicted_s = liar.latency_s("driver", 1.0)
-        liar.answered("driver", compute_s=0.001, latency_s=0.2, predicted_s=predicted_s)
+        liar.answered("driver", compute_s=0.001, latency_s=0.2, predicted_s=predicted_s, now_s=1.0)
     assert 0.15 < liar.latency_s("driver", 1.0) < 0.25
+    assert 0.07 < liar.latency_s("driver", 3.0) < 0.13
     liar.forget()
     assert liar.latency_s("driver", 1.0) < 0.01
 
