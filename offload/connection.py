@@ -404,6 +404,8 @@ class Connection:
             self._pings.clear()
             self.service.forget()
             _LOG.warning("lost: %s", reason)
+        elif reason != self.state.reason:
+            self._complaints.warn(f"not connected: {reason}")
         if was_connected or reason != self.state.reason:
             self._set(PeerState(Status.LOST, reason, self._clock.now_s()))
 

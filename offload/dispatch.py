@@ -93,6 +93,7 @@ class Dispatcher:
         self._open: dict[int, Pending] = {}
         self._attempts: dict[int, Attempt] = {}
         self._expired_ids: deque[int] = deque(maxlen=_KEPT_IDS)
+        self._unlearned: deque[tuple[Attempt, float, float]] = deque()
         self._hedges = HedgeBudget()
         self._complaints = Throttle(_LOG, clock)
         self._rng = random.Random()
@@ -109,10 +110,26 @@ class Dispatcher:
         if connection is None:
             self._finish(pending, Code.UNAVAILABLE, "; ".join(item.state.reason for item in self.connections))
             return
-        self._hedges.earn()
-        self.timers.sweep(self._open)
-        self.timers.at(handle.deadline_s, handle.id, partial(self._expire, handle.id))
+        # First of all the bytes: what follows passes while they are on their way.
         self._attempt(pending, connection, handle.id)
+        if handle.id in self._open:
+            self.timers.at(handle.deadline_s, handle.id, partial(self._expire, handle.id))
+        self._hedges.earn()
+        self.settle()
+
+    def settle(self) -> None:
+        """Learn from the answers that came since the last call, and sweep up; kept out of the way of answers."""
+        while self._unlearned:
+            attempt, compute_s, now_s = self._unlearned.popleft()
+            attempt.connection.service.answered(
+                attempt.pending.request.model, compute_s, now_s - attempt.sent_s, attempt.predicted_s, now_s
+            )
+        self.timers.sweep(self._open)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is open."""
+        return not self._open
 
     def cancel(self, handle: Handle) -> None:
         """End a request as CANCELLED, unless it has ended."""
@@ -138,6 +155,9 @@ class Dispatcher:
 
     def _choose(self, pending: Pending, until_s: float) -> Connection | None:
         """Return where to send a request next; None if nobody not tried yet can answer it by `until_s`."""
+        if len(self.connections) == 1:
+            only = self.connections[0]
+            return only if only.state.connected and not pending.tried else None
         model = pending.request.model
         free = [item for item in self.connections if item.state.connected and item not in pending.tried]
         if len(free) > 1:
@@ -220,10 +240,7 @@ class Dispatcher:
             return
         pending, now_s = attempt.pending, self._clock.now_s()
         if reply.code is Code.OK:
-            model = pending.request.model
-            attempt.connection.service.answered(
-                model, 1e-6 * reply.compute_us, now_s - attempt.sent_s, attempt.predicted_s, now_s
-            )
+            self._unlearned.append((attempt, 1e-6 * reply.compute_us, now_s))
         others = len(pending.attempts) > 1
         if reply.code in _ELSEWHERE or (others and reply.code is Code.DEADLINE_EXCEEDED):
             self._failed(attempt, reply.code, reply.message)

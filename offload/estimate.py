@@ -110,7 +110,8 @@ class Window:
         """Return the value that `share` of the values do not exceed, by the nearest rank; NaN without values."""
         if not 0.0 < share <= 1.0:
             raise ValueError(f"share = {share!r}: must be above 0 and at most 1")
-        return self._sorted[math.ceil(share * len(self._sorted)) - 1] if self._sorted else math.nan
+        ordered = self._sorted[:]  # another thread may be adding
+        return ordered[math.ceil(share * len(ordered)) - 1] if ordered else math.nan
 
     def _drop(self) -> None:
         _, value = self._values.popleft()

@@ -22,14 +22,14 @@ import msgspec
 from runtime.errors import ConfigurationError
 
 _PREFIX = "HEADWAY_"
-_SEPARATORS = {"packages": ":", "devices": ","}  # of lists in the environment
+_SEPARATORS = {"packages": ":", "devices": ",", "codecs": ","}  # of lists in the environment
 
 
 class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
 
     `devices`: names as of `devices.open`, the first one usual. `placement`: by a package's name the device it runs on,
-    or devices by the ids of its segments.
+    or devices by the ids of its segments. `plans`: folder of plans, chosen among as things are; in place of `placement`.
     `drift_every`: of how many answers of a model one is looked at for drift; more than 1 where consecutive inputs are
     alike, as frames of a camera.
     """
@@ -38,6 +38,7 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     packages: tuple[str, ...] = ()
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("cpu",)
     placement: dict[str, str | dict[str, str]] = {}
+    plans: str | None = None
     polite: bool = True
     drift_every: Annotated[int, msgspec.Meta(ge=1)] = 1
 
@@ -55,10 +56,19 @@ class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Offloading: policy, edge server (None: none), declared link, energy profile, the cap on waiting [windows]."""
+    """Offloading: policy, edge server (None: none), declared link, energy profile, the cap on waiting [windows].
+
+    `keys`, `server_key`: key file of this vehicle and public key of the edge server; both, or none on loopback. `link`:
+    a file that declares the link, in place of `rate_mbps` and `seed`. `codecs`: what frames may be sent as, where the
+    measured rate makes it worth while.
+    """
 
     policy: Literal["local", "eager", "uniform", "adaptive"] = "uniform"
     edge: str | None = None
+    keys: str | None = None
+    server_key: str | None = None
+    link: str | None = None
+    codecs: tuple[str, ...] = ()
     radio: Literal["wifi", "lte", "3g"] = "wifi"
     rate_mbps: float = 20.0
     seed: int = 1

@@ -11,6 +11,7 @@ longer covers another window.
 Everything happens on the daemon's socket thread: replies of workers and of the edge client are handed to it.
 """
 
+import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable
@@ -21,11 +22,12 @@ from typing import Any
 from devices.clock import Clock, MonotonicClock
 from devices.errors import InputError
 from devices.package import Package
-from devices.tensor import Array, check_inputs
+from devices.tensor import Array, check_finite, check_inputs
 from offload.client import Handle, Outcome, payload_bits
 from offload.energy import sending_j
 from offload.link import WINDOW_S
 from offload.policy import Action
+from offload.throttle import Throttle
 from offload.wire import Code
 from runtime.errors import MessageError
 from runtime.execute.executor import Executor
@@ -37,6 +39,7 @@ from runtime.serve.messages import Step, WindowReport
 from runtime.serve.uplink import Offloading
 from shield.state import State
 
+_log = logging.getLogger("headway.daemon")
 _VEHICLE_SILENT_S = 1.0
 _NS = 1e-9
 
@@ -104,6 +107,7 @@ class Pilot:
         self._input = package.inputs[0].name
         self._answers = {exit_.id: exit_.answer for exit_ in package.exits}
         self._macs = {segment.id: segment.macs for segment in package.segments}
+        self._complaints = Throttle(_log, clock or MonotonicClock())
         self._executor = executor
         self._mailbox = mailbox
         self._aims = aims
@@ -232,8 +236,11 @@ class Pilot:
         window = self._windows[-1]
         self._charge_radio(outcome.ended_s)
         self._out = None
-        if outcome.code is not Code.OK or outcome.exit_id is None:
-            window.reason = window.reason or f"{outcome.code}: {outcome.message}"
+        reason = f"{outcome.code}: {outcome.message}"
+        if outcome.code is Code.OK:
+            reason = self._why_unusable(outcome)
+        if reason or outcome.exit_id is None:
+            window.reason = window.reason or reason
             self._offloading.failed(window.index)
             return
         if not self._offloading.reply(window.index):
@@ -241,6 +248,21 @@ class Pilot:
         answer = outcome.outputs[self._answers[outcome.exit_id]]
         self._answered(window, out.window, outcome.exit_id, answer, "edge")
         window.latency_s = outcome.latency_s
+
+    def _why_unusable(self, outcome: Outcome) -> str:
+        """Return what is wrong with an edge server's answer, "" where nothing is: a server may be another's, or lie."""
+        if outcome.exit_id is None or outcome.exit_id not in self._answers:
+            self._complaints.warn(f"{outcome.endpoint} answered by exit {outcome.exit_id!r}, which the model lacks")
+            return f"INVALID: there is no exit {outcome.exit_id!r}"
+        name = self._answers[outcome.exit_id]
+        given = {name: outcome.outputs[name]} if name in outcome.outputs else {}
+        try:
+            check_inputs([self._package.tensors[name]], given)
+            check_finite(given)
+        except InputError as error:
+            self._complaints.warn(f"{outcome.endpoint} answered with a wrong shape, type or value: {error}")
+            return f"INVALID: the answer does not fit: {error}"
+        return ""
 
     def _answered(self, window: _Window, of: int, exit_id: str, answer: Array, place: str) -> None:
         """Note that `window` saw the answer to the frame of window `of`, and propose anew from it."""

@@ -5,14 +5,19 @@ Without an edge server there is no estimate, and so every policy runs every wind
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from devices.profile import load_profile
 from devices.tensor import Array
 from offload.client import EdgeClient, Handle, Outcome
+from offload.connection import ClientSettings
 from offload.link import WINDOW_S, EmulatedLink, LinkModel, Rayleigh
+from offload.link.file import read_link
 from offload.policy import Action, PolicySettings, WindowPolicy, make_estimator, make_policy
 from offload.radio import MEGABIT, load_radio
+from offload.security.curve import ClientSecurity
+from offload.security.keys import read_keys
 from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
 
@@ -48,9 +53,30 @@ class Offloading:
         self._settings = PolicySettings(self.local_energy_j, max_wait_windows=section.max_wait_windows)
         self._policy: WindowPolicy = make_policy(section.policy, self._settings)
         self._estimator = make_estimator(section.policy, self.radio)
-        model = LinkModel(rate=Rayleigh(section.rate_mbps * MEGABIT))
-        self._link = EmulatedLink(model, section.seed, origin_s=time.monotonic())
-        self.client = None if section.edge is None else EdgeClient(section.edge, link=self._link)
+        model, seed = LinkModel(rate=Rayleigh(section.rate_mbps * MEGABIT)), section.seed
+        if section.link is not None:
+            model, seed = read_link(Path(section.link))
+        self._link = EmulatedLink(model, seed, origin_s=time.monotonic())
+        self.client = self._connect(section)
+
+    def _connect(self, section: OffloadSection) -> EdgeClient | None:
+        if (section.keys is None) != (section.server_key is None):
+            raise ConfigurationError("offload.keys and offload.server_key go together: see headway keys")
+        if section.edge is None:
+            return None
+        settings = ClientSettings()
+        if section.keys is not None and section.server_key is not None:
+            security = ClientSecurity(read_keys(Path(section.keys)), {"": section.server_key})
+            settings = ClientSettings(security=security)
+        codecs = None
+        if section.codecs:
+            from offload.codec.choose import CodecChooser
+
+            codecs = CodecChooser(section.codecs, self._rate_bps)
+        return EdgeClient(section.edge, settings, link=self._link, codecs=codecs)
+
+    def _rate_bps(self) -> float:
+        return 0.0 if self.client is None else self.client.estimator.rate_bps.quantile(0.5)
 
     def begin(self) -> None:
         """Start anew for another vehicle."""

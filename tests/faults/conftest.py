@@ -1,0 +1,205 @@
+"""One rig for the fault tests: edge server, front, daemon and guard as real processes, and a vehicle's drives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import carla_bridge
+import headway
+from carla_bridge.kinematic import KinematicWorld
+from carla_bridge.loop import RealTimeLoop, Record, Tick
+from carla_bridge.scenario import load_scenario
+from carla_bridge.world import Report, World
+from shield.vehicle import load_vehicle
+from tests.processes import COMMAND, PATIENCE_S, end, end_owner, wait_for
+
+PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
+ROOT = Path(__file__).resolve().parents[2]
+_SILENT_S = 1.05  # a daemon takes another vehicle once the last one has been silent for a second
+
+
+class Drive:
+    """A world that is over when the test has seen what it wants."""
+
+    def __init__(self) -> None:
+        self._world = KinematicWorld(load_scenario("town04_curves"), load_vehicle("demo"), 1)
+        self.over = False
+
+    @property
+    def done(self) -> bool:
+        return self.over or self._world.done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world, name)
+
+
+@dataclass
+class Rig:
+    """The processes, and what a test does with them."""
+
+    folder: Path
+    edge_endpoint: str = ""
+    endpoint: str = ""
+    processes: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "daemon.log").read_text()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {name: process.pid for name, process in self.processes.items()}
+
+    def status(self) -> dict[str, Any]:
+        with headway.Client(self.folder / "daemon.sock", timeout_s=PATIENCE_S) as client:
+            return client.status()
+
+    def outcomes(self) -> Counter[str]:
+        return Counter(self.status()["edge"]["outcomes"])
+
+    def start_front(self) -> None:
+        command = [sys.executable, "-m", "tests.faults.front", self.edge_endpoint]
+        bind = [self.endpoint] if self.endpoint else []
+        pipe = subprocess.PIPE
+        self.processes["front"] = subprocess.Popen([*command, *bind], stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+        self.endpoint = self._line("front")
+
+    def misbehave(self, *words: str) -> None:
+        """Have the front do something else, and wait until it does."""
+        front = self.processes["front"]
+        assert front.stdin is not None
+        front.stdin.write(" ".join(words) + "\n")
+        front.stdin.flush()
+        assert self._line("front").split() == list(words)
+
+    def kill(self, name: str) -> None:
+        process = self.processes.pop(name)
+        if process.stdin is not None:
+            process.stdin.close()
+        end(process)
+
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        os.kill(self.processes[name].pid, number)
+
+    def start_edge(self, *flags: str) -> None:
+        command = [*COMMAND, "edge", "--package", str(PACKAGE), *flags]
+        with (self.folder / "edge.log").open("w") as log:
+            self.processes["edge"] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self.edge_endpoint = json.loads(self._line("edge"))["endpoint"]
+
+    def start_daemon(self, endpoint: str, *, config: str = "") -> None:
+        settings = self.folder / "daemon.toml"
+        settings.write_text(config)
+        sockets = ("--socket", str(self.folder / "daemon.sock"), "--guard-socket", str(self.folder / "guard.sock"))
+        flags = (
+            "--package",
+            str(PACKAGE),
+            "--policy",
+            "eager",
+            "--edge",
+            endpoint,
+            "--config",
+            str(settings),
+            "--uncertified",
+        )
+        with (self.folder / "daemon.log").open("w") as log:
+            self.processes["daemon"] = subprocess.Popen([*COMMAND, "serve", *sockets, *flags], stderr=log, text=True)
+        wait_for(self._ready)
+
+    def stop(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+        end_owner(self.folder / "guard.sock")
+
+    def drive(self, on_tick: Callable[[float], bool]) -> tuple[Record, Report]:
+        """Drive until `on_tick`, told the time driven [s], has seen enough; never longer than the route."""
+        world = Drive()
+
+        def tick(now: Tick) -> None:
+            world.over = world.over or on_tick(now.time_s)
+
+        threading.Event().wait(_SILENT_S)
+        with headway.Session(self.folder / "daemon.sock", self.folder / "guard.sock") as session:
+            record = RealTimeLoop(cast(World, world), session, on_tick=tick).run(60.0)
+        report: Report = world.report()
+        world.close()
+        return record, report
+
+    def drive_through(
+        self, begin: Callable[[], object], stop: Callable[[], object], *, fault_s: float = 0.4
+    ) -> tuple[Record, Counter[str]]:
+        """Drive, let a fault begin and stop after `fault_s` [s], and drive on until the edge answers again.
+
+        Returns the record, and by how much each outcome has become more frequent since the fault began.
+        Fails where a control was late, something was hit, or the edge does not answer again by itself.
+        """
+        before: list[Counter[str]] = []
+        resumed_from: list[int] = []
+        began_s: list[float] = []
+
+        def on_tick(time_s: float) -> bool:
+            if not began_s:
+                if time_s >= 0.3 and self.outcomes()["OK"] > first:
+                    before.append(self.outcomes())
+                    began_s.append(time_s)
+                    begin()
+            elif not resumed_from:
+                if time_s >= began_s[0] + fault_s:
+                    stop()
+                    resumed_from.append(self.outcomes()["OK"])
+            else:
+                return round(time_s / 0.02) % 5 == 0 and self.outcomes()["OK"] > resumed_from[0] + 1
+            return False
+
+        first = self.outcomes()["OK"]
+        record, report = self.drive(on_tick)
+        after = self.outcomes()
+        assert began_s, f"no offload was answered before the fault: {after}"
+        assert resumed_from
+        assert after["OK"] > resumed_from[0], f"nothing was answered after the fault: {after}"
+        assert (report.collisions, record.late_controls) == (0, 0)
+        return record, after - before[0]
+
+    def _ready(self) -> bool:
+        if self.processes["daemon"].poll() is not None:
+            pytest.fail(f"the daemon ended: {self.log}")
+        try:
+            return bool(self.status()["ready"])
+        except headway.HeadwayError:
+            return False
+
+    def _line(self, name: str) -> str:
+        stdout = self.processes[name].stdout
+        assert stdout is not None
+        return stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    made = Rig(tmp_path_factory.mktemp("rig"))
+    try:
+        made.start_edge()
+        made.start_front()
+        made.start_daemon(made.endpoint)
+        wait_for(lambda: made.status()["edge"]["state"] == "connected")
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def bare_rig(tmp_path: Path) -> Iterator[Rig]:
+    """A rig with nothing started."""
+    made = Rig(tmp_path)
+    yield made
+    made.stop()
