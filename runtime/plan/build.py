@@ -61,14 +61,18 @@ class Builder:
         index = instance.tasks[task].unit
         unit, device = instance.units[index], self.devices[index]
         if device < 0:
-            device = min(unit.choices, key=lambda choice: self._offer(task, choice, unit.times_s[choice])[1])
-            self.devices[index] = device
+            device = self.devices[index] = min(unit.choices, key=lambda choice: self.cost_s(task, choice))
         start_s, end_s = self._offer(task, device, unit.times_s[device], commit=True)
         if math.isinf(end_s):
             return False
         self._starts_s[task], self._ends_s[task] = start_s, end_s
         insort(self._busy[device], (start_s, end_s))
         return True
+
+    def cost_s(self, task: int, device: int) -> float:
+        """Return what a task without a device would cost on this one [s]: the device with the least gets it."""
+        unit = self._instance.units[self._instance.tasks[task].unit]
+        return self._offer(task, device, unit.times_s[device])[1]
 
     def _offer(
         self, task: int, device: int, times_s: tuple[float, ...], *, commit: bool = False
