@@ -88,10 +88,10 @@ def _wireless(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
         label="uniform, published median",
     )
     axes.set_xticks(range(len(links)), links)
-    axes.set_ylim(0.0, 1.05)
+    axes.set_ylim(0.0, 1.3)
     axes.set_ylabel("energy over local, an episode each")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", ncols=2)
 
 
 def _distance(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
@@ -146,9 +146,8 @@ def _waiting(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
         axes.minorticks_off()
         axes.set_xlabel("longest wait, windows of 20 ms")
         axes.set_title(title, fontsize=9)
-        axes.set_ylim(bottom=0.0)
+        axes.set_ylim(0.0, 1.15 * max(value(row) for row in rows))
         axes.grid(alpha=0.3)
-    panels[2].set_ylim(0.0, 105.0)
 
 
 def _seo(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
