@@ -107,3 +107,17 @@ def test_a_vehicle_that_stands_or_creeps_is_answered(speed: float) -> None:
 
 def test_full_lock_itself_may_be_held() -> None:
     assert barrier_deadline(CAR, State(0.0, 0.0, 0.0, CAR.beta_max_rad), [Disc(60.0, 0.0, 4.0)]).deadline_s > 0.5
+
+
+def test_steering_errors_and_the_rounding_margin_come_off_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    erosions: list[float] = []
+
+    def solve(*numbers: float) -> tuple[()]:
+        erosions.append(numbers[-1])
+        return ()
+
+    monkeypatch.setattr("shield.filter.SLIP_MARGIN_RAD", 0.1)
+    monkeypatch.setattr("shield.filter._solve", solve)
+    car = replace(CAR, bounds=Bounds(steering_rad=0.02, steering_bias_rad=0.03))
+    assert _branch(car, 60.0, 0.1, 0.0) == ()
+    assert erosions == pytest.approx([0.15])
