@@ -79,6 +79,7 @@ class SplitModel:
         deadline_s: float,
         *,
         cancel: CancelToken | None = None,
+        ask_exits: bool = True,
         priority: int = 5,
         traceparent: str | None = None,
     ) -> SplitRequest:
@@ -87,6 +88,7 @@ class SplitModel:
         Args:
             inputs: The package's inputs.
             deadline_s: When the answer stops being of use, on the client's clock [s].
+            ask_exits: Whether an exit of the head that is sure may answer.
             cancel: Stops the head from another thread; nothing is then sent.
             priority, traceparent: As of `EdgeClient.submit`.
         Raises:
@@ -96,8 +98,8 @@ class SplitModel:
         """
         check_inputs(self._package.inputs, inputs)
         mine = {spec.name: inputs[spec.name] for spec in self._head.inputs}
-        result = self._head.run(mine, cancel=cancel, on_exit=self._is_sure)
-        if result.cancelled or (result.exit is not None and self._is_sure(result.exit)):
+        result = self._head.run(mine, cancel=cancel, on_exit=self._is_sure if ask_exits else None)
+        if result.cancelled or (ask_exits and result.exit is not None and self._is_sure(result.exit)):
             return SplitRequest(result.exit, None, 0, result.elapsed_s)
         features = {name: result.outputs[name] if name in result.outputs else inputs[name] for name in self._sends}
         handle = self._client.submit(

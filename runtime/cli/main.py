@@ -21,6 +21,7 @@ COMMANDS = {
     "keys": "runtime.cli.keys",
     "pack": "runtime.cli.pack",
     "plan": "runtime.cli.plan",
+    "sweep": "runtime.cli.sweep",
     "infer": "runtime.cli.infer",
     "models": "runtime.cli.models",
     "status": "runtime.cli.status",

@@ -5,9 +5,13 @@ import signal
 import socket
 from collections import Counter
 
+import pytest
+
 from offload.security.keys import allow, new_keys, write_keys
 from tests.faults.conftest import Rig
 from tests.processes import wait_for
+
+pytestmark = pytest.mark.timeout(60)
 
 
 def reason(rig: Rig) -> str:
