@@ -90,6 +90,8 @@ class EdgeClient:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._closing = False
+        self._unlearned: deque[Outcome] = deque()
+        self._watched = True
         self._leading = False  # a caller waits and reads the sockets itself
         self._reading = False  # that caller does so just now: outcomes need not wake it
         self._poll_both: Callable[[int], object] | None = None
@@ -221,6 +223,8 @@ class EdgeClient:
         handle = Handle(request_id, now_s, deadline_s, bits=bits)
         with self._lock:
             self._dispatcher.start(Pending(handle, request, data, bits))
+            self._learn()
+            self._watch_replies(True)
             self._read()
             if self._dispatcher.timers.next_s < self._wakes_s:
                 self._wakeup.set()
@@ -311,17 +315,25 @@ class EdgeClient:
                     if connection.fileno >= 0:
                         poll.register(connection.fileno, select.POLLIN)
                 self._poll_both = poll.poll
-            for connection in self._connections:
-                if connection.fileno >= 0:
-                    self._epoll.modify(connection.fileno, 0)
+            self._watch_replies(False)
             return self._poll_both
 
     def _follow(self) -> None:
+        """Give the reading back, unless there is nothing to read: then the next request or the thread does."""
         with self._lock:
             self._leading = False
-            for connection in self._connections:
-                if connection.fileno >= 0:
-                    self._epoll.modify(connection.fileno, select.EPOLLIN)
+            if not self._dispatcher.idle:
+                self._watch_replies(True)
+
+    def _watch_replies(self, watched: bool) -> None:
+        """Have the thread watch the sockets, or not."""
+        if watched is self._watched:
+            return
+        self._watched = watched
+        events = select.EPOLLIN if watched else 0
+        for connection in self._connections:
+            if connection.fileno >= 0:
+                self._epoll.modify(connection.fileno, events)
 
     def _sleep(self, poll: Callable[[int], object], left_s: float) -> None:
         left_s = max(0.0, left_s)
@@ -335,14 +347,19 @@ class EdgeClient:
 
     # What follows holds the lock.
 
+    def _learn(self) -> None:
+        while self._unlearned:
+            outcome = self._unlearned.popleft()
+            parts = (outcome.latency_s, outcome.queue_s, outcome.compute_s)
+            self.estimator.answered(outcome.handle.bits, *parts, outcome.ended_s)
+
     def _read(self) -> None:
         for connection in self._connections:
             self._dispatcher.receive(connection)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if outcome.code is Code.OK:
-            parts = (outcome.latency_s, outcome.queue_s, outcome.compute_s)
-            self.estimator.answered(outcome.handle.bits, *parts, outcome.ended_s)
+            self._unlearned.append(outcome)
         self._outcomes.append(outcome)
         if not self._reading:
             self._ready.set()
@@ -389,6 +406,10 @@ class EdgeClient:
 
     def _turn(self) -> None:
         self._wakeup.clear()
+        if not self._leading:
+            self._watch_replies(True)
+        self._learn()
+        self._dispatcher.settle()
         self._read()
         self._dispatcher.timers.fire(self._clock.now_s())
         for connection in self._connections:
