@@ -29,6 +29,7 @@ def test_marked_cuts_are_those_that_none_betters(points: list[tuple[int, int]]) 
 
 @pytest.mark.timeout(60)
 def test_every_cut_is_measured_over_the_declared_link(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     link, picture = tmp_path / "l.toml", tmp_path / "s.png"
     link.write_text("rate = { mbps = 10 }\nrtt = { ms = 4 }\n")
     ended = run(
