@@ -51,7 +51,7 @@ def test_a_place_is_blocked_on_every_turn_of_the_arc(
 ) -> None:
     l_r, sweep, rng = 1.6 * scale, sweeps(scale)[name], np.random.default_rng(11)
     period = 2.0 * math.pi * l_r / abs(math.sin(beta))
-    length, arc = 2.4 * period, Arc(beta, l_r, period)
+    length, arc = 2.1 * period, Arc(beta, l_r, period)
     px, py = path(l_r, sweep, beta)
     hits, still = 0, np.zeros(count)
     for _ in range(12 // count):
