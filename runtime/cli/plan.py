@@ -32,7 +32,7 @@ def plan(
     points: Annotated[int, typer.Option(help="Plans to prove along the energy")] = 5,
     steps: Annotated[int, typer.Option(help="Placements that the heuristic tries for each of them")] = 6000,
     most: Annotated[int, typer.Option(help="Plans to hand out")] = 16,
-    out: Annotated[Path | None, typer.Option(help="Folder for the plans, a file each, and their pictures")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the problem and the plans, a file each")] = None,
     gantt: Annotated[bool, typer.Option("--gantt", help="With --out: draw each plan")] = False,
     keep_problem: Annotated[Path | None, typer.Option(help="Also write the problem as a JSON file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
@@ -131,11 +131,13 @@ def _names(text: str, flag: str) -> list[str]:
 
 def _write(report: "Report", out: Path, gantt: bool) -> list[Path]:
     from runtime.plan.errors import PlanError
+    from runtime.plan.file import write_problem
     from runtime.plan.gantt import draw_gantt
 
     files = []
     try:
         out.mkdir(parents=True, exist_ok=True)
+        write_problem(report.problem, out / "problem.json")
         for number, item in enumerate(report.plans, 1):
             path = out / f"plan{number}.json"
             item.write(path)

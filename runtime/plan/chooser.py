@@ -69,15 +69,25 @@ class PlanChooser:
         plans: From `plan_problem`, in any order.
         margin: Share of the deadline that a cheaper plan must leave free to be switched to.
         settle_s: How long it must have done so [s].
+        names: What the reasons call the plans; "plan 1" and so on where not given.
     Raises:
         PlanError: There is no plan, or one isn't of the problem.
     """
 
-    def __init__(self, problem: Problem, plans: Sequence[Plan], *, margin: float = 0.1, settle_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        plans: Sequence[Plan],
+        *,
+        margin: float = 0.1,
+        settle_s: float = 1.0,
+        names: Sequence[str] | None = None,
+    ) -> None:
         if not plans:
             raise PlanError("there is no plan to choose from")
         self._problem, self._plans = problem, tuple(plans)
         self._margin, self._settle_s = margin, settle_s
+        self._names = [f"plan {number}" for number in range(1, len(plans) + 1)] if names is None else list(names)
         self._present: int | None = None
         self._better: tuple[int, float] | None = None
         self._last = Conditions()
@@ -101,7 +111,7 @@ class PlanChooser:
         if wanted is None:
             self._present = self._better = None
             return Choice(None, math.inf, False, before is not None, f"every plan needs a lost device: {changed}")
-        fits = before is not None and times_s[before] <= conditions.deadline_s
+        fits = before is not None and times_s[before] <= conditions.deadline_s and not math.isinf(times_s[before])
         if before is not None and before != wanted and fits and not self._settled(now_s, wanted, times_s, conditions):
             reason = f"kept: a cheaper plan ({self._energy(wanted)}) has not fitted with its margin for long enough"
             return Choice(before, times_s[before], True, False, reason)
@@ -138,7 +148,7 @@ class PlanChooser:
         return latency_s(instance, retime(instance, schedule.assignment, orders).ends_s)
 
     def _energy(self, index: int) -> str:
-        return f"plan {index + 1}, {self._plans[index].energy_mj:.4g} mJ"
+        return f"{self._names[index]}, {self._plans[index].energy_mj:.4g} mJ"
 
     def _why(self, wanted: int, before: int | None, times_s: list[float], late: bool, changed: str) -> str:
         now = f"{self._energy(wanted)}, p99 {1e3 * times_s[wanted]:.4g} ms"
@@ -149,7 +159,7 @@ class PlanChooser:
         if before == wanted:
             return f"still the cheapest that fits: {now}"
         then = "can't run" if math.isinf(times_s[before]) else f"has p99 {1e3 * times_s[before]:.4g} ms"
-        return f"{changed}: plan {before + 1} {then}; the cheapest that fits is {now}"
+        return f"{changed}: {self._names[before]} {then}; the cheapest that fits is {now}"
 
 
 def _read(problem: Problem, plan: Plan) -> tuple[Schedule, tuple[int, ...]]:

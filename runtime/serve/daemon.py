@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from runtime.observe.watch import DriftWatch
 from runtime.serve import messages
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
-from runtime.serve.devices import open_devices, placements
+from runtime.serve.devices import open_devices, open_plans, placements
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.pilot import Pilot
@@ -43,6 +43,7 @@ _log = logging.getLogger("headway.daemon")
 _POLL_MS = 50
 _DEFAULT_PRIORITY = 5
 _DRAIN_S = 2.0
+_REPLAN_S = 0.25
 _OLDEST_NS = 10_000_000_000  # nothing waits longer in a local socket; a larger age is another clock's
 _SWITCH_INTERVAL_S = 5e-4  # threads that hand work to each other wait for the interpreter no longer than this
 
@@ -65,13 +66,16 @@ class Daemon:
         covering_certificate(self._vehicle, guard_section.certificate, uncertified=guard_section.uncertified)
         self._packages = [load_package(path) for path in config.serve.packages]
         self._placements = placements(config.serve, self._packages)
-        self._devices = open_devices(config.serve, self._packages)
+        self._devices, lost = open_devices(config.serve, self._packages)
+        self._plans = open_plans(config.serve, self._packages, lost)
         self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
         guard = config.guard.socket
         self._guard_path = Path(guard) if guard else self._path.with_name("headway-guard.sock")
         self._started_s = time.monotonic()
         self._running = True
         self._ready = False
+        self._replanning: Future[None] | None = None
+        self._replan_s = 0.0
         self._refused = 0
         self._requests = 0
 
@@ -113,14 +117,30 @@ class Daemon:
         executor = Executor([Device(each.backend, each.cores) for each in self._devices])
         stack.callback(executor.close)
         polite = step_back if self._config.serve.polite else None
-        with ThreadPoolExecutor(1, "headway-load", initializer=polite) as loader:
-            loader.submit(self._load, executor).result()
+        self._loader = ThreadPoolExecutor(1, "headway-load", initializer=polite)
+        stack.callback(self._loader.shutdown)
+        self._loader.submit(self._load, executor).result()
         return executor
 
     def _load(self, executor: Executor) -> None:
         executor.start()
+        planned = frozenset[str]()
+        if self._plans is not None:
+            planned = self._plans.models
+            self._plans.begin(executor)
         for package in self._packages:
-            executor.load(package, placement=self._placements[package.name])
+            if package.name not in planned:
+                executor.load(package, placement=self._placements[package.name])
+
+    def _replan(self) -> None:
+        """Have the plans looked at, by the thread that loads, unless it still does."""
+        now_s = time.monotonic()
+        if self._plans is None or now_s < self._replan_s or (self._replanning and not self._replanning.done()):
+            return
+        self._replan_s = now_s + _REPLAN_S
+        if self._replanning is not None and (error := self._replanning.exception()) is not None:
+            _log.error("the plans could not be looked at: %s", error)
+        self._replanning = self._loader.submit(self._plans.consider, self._executor)
 
     def _open_pilot(self, stack: ExitStack) -> Pilot:
         offloading = Offloading(self._config.offload)
@@ -155,6 +175,7 @@ class Daemon:
             ready = dict(self._poller.poll(_POLL_MS))
             self._guard.receive()
             self._mailbox.drain()
+            self._replan()
             if self._client is not None and self._client.fileno() in ready:
                 self._pilot.take_outcomes()
             if self._router in ready:
@@ -190,6 +211,8 @@ class Daemon:
 
     def _infer(self, peer: bytes, message: messages.Infer, tensors: dict[str, Array]) -> None:
         self._requests += 1
+        if self._plans is not None and message.deadline_us is not None:
+            self._plans.asked(1e-6 * message.deadline_us)
         deadline_ns = None if message.deadline_us is None else _begun_ns(message.sent_ns) + message.deadline_us * 1000
         request = Request(
             id=(peer, message.id),
@@ -206,6 +229,8 @@ class Daemon:
             self._answer(request, reply)
 
     def _answer(self, request: Request, reply: Reply) -> None:
+        if self._plans is not None:
+            self._plans.take(reply)
         peer, number = cast(tuple[bytes, int], reply.id)
         if reply.status is not Status.OK:
             self._send(peer, messages.Error(id=number, code=reply.status, error=reply.message))
@@ -280,6 +305,7 @@ class Daemon:
             "replies": {str(status): count for status, count in stats.replies.items()},
             "drift": self._drift.status(),
             "guard": guard,
+            **({} if self._plans is None else {"plan": self._plans.status()}),
             **self._pilot.status(),
         }
 

@@ -1,11 +1,17 @@
 """The daemon's devices, and what runs on which by its configuration; wrong names are told before anything starts."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from devices.errors import BackendError
 from devices.open import OpenDevice, open_device
 from devices.package import Package
 from runtime.config import ServeSection
 from runtime.errors import ConfigurationError
+from runtime.serve.plans import Plans
+
+_log = logging.getLogger("headway.daemon")
 
 
 def placements(serve: ServeSection, packages: Sequence[Package]) -> dict[str, dict[str, str]]:
@@ -38,10 +44,39 @@ def _placement(serve: ServeSection, package: Package) -> dict[str, str]:
     return {**every, **chosen}
 
 
-def open_devices(serve: ServeSection, packages: Sequence[Package]) -> list[OpenDevice]:
+def open_devices(serve: ServeSection, packages: Sequence[Package]) -> tuple[list[OpenDevice], dict[str, str]]:
     """Open the devices; a null device takes the times of the first package.
 
+    Returns:
+        The devices, and why the others could not be opened: with plans such a device is lost, not fatal.
     Raises:
-        BackendError: A name makes no sense, or there is no such device.
+        BackendError: A name makes no sense, or there is no such device, and there are no plans or no other device.
     """
-    return [open_device(name, packages[0]) for name in serve.devices]
+    opened: list[OpenDevice] = []
+    lost: dict[str, str] = {}
+    for name in serve.devices:
+        try:
+            opened.append(open_device(name, packages[0]))
+        except BackendError as error:
+            if serve.plans is None or len(lost) + 1 == len(serve.devices):
+                raise
+            lost[name] = str(error)
+            _log.warning("device %s is lost: %s", name, error)
+    return opened, lost
+
+
+def open_plans(serve: ServeSection, packages: Sequence[Package], lost: Mapping[str, str]) -> Plans | None:
+    """Return the plans, None where there are none.
+
+    Raises:
+        ConfigurationError: No plan can run here, a placement is given too, or a model beside them needs a lost device.
+    """
+    if serve.plans is None:
+        return None
+    if serve.placement:
+        raise ConfigurationError("serve.plans and serve.placement both place models: give one of them")
+    plans = Plans(Path(serve.plans), {package.name: package for package in packages}, serve.devices, lost)
+    beside = [package.name for package in packages if package.name not in plans.models]
+    if beside and serve.devices[0] in lost:
+        raise ConfigurationError(f"{beside} run on {serve.devices[0]!r}, which is lost: {lost[serve.devices[0]]}")
+    return plans

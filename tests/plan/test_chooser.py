@@ -100,3 +100,10 @@ def test_a_plan_of_another_problem(chooser: PlanChooser) -> None:
         PlanChooser(board(), [other])
     with pytest.raises(PlanError, match="no plan"):
         PlanChooser(board(), [])
+
+
+def test_a_lost_device_switches_at_once_where_there_is_no_deadline(chooser: PlanChooser) -> None:
+    assert chooser.choose(0.0, Conditions()).index == 2
+    choice = chooser.choose(0.1, Conditions(lost=frozenset({"edge"})))
+    assert (choice.index, choice.switched) == (1, True)
+    assert "edge is lost" in choice.reason
