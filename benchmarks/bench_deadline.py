@@ -209,7 +209,9 @@ def plot(path: Path, results: dict[str, Any]) -> None:
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
     axes.set(xlabel="deadline / latency of the full model", ylabel="share right and in time")
     axes.set(xlim=(0.2, 2.0), ylim=(0.0, 1.03))
-    axes.set_title(f"Accuracy against deadline: {model['name']}, beside a second model without deadlines")
+    axes.set_title(
+        f"Accuracy against deadline: {model['name']}, beside a second model without deadlines", fontsize=10.5
+    )
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     text = (
