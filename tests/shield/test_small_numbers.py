@@ -75,3 +75,11 @@ def test_an_arc_that_is_nearly_a_line_is_none_in_the_batch() -> None:
     aside = far * beta + 0.5 * far**2 * math.sin(beta) / car.l_r_m
     got = backup_deadlines(car, [0.0], [0.0], [0.0], [beta], [far], [radius + 0.6 * aside], [radius], 100.0)
     assert got.distance_m[0] < far
+
+
+@pytest.mark.parametrize("beta", [1e-310, -1e-310, 5e-324])
+def test_a_slip_angle_too_small_to_divide_by_is_a_line_in_the_batch(beta: float) -> None:
+    for x, y in ((60.0, 0.5), (30.0, -3.0), (25.0, 12.0)):
+        straight, nearly = (backup_deadlines(CAR, 0.0, 0.0, 0.0, [b], [x], [y], [4.0]) for b in (0.0, beta))
+        assert straight.distance_m[0] > 0.0
+        assert nearly.distance_m.tolist() == straight.distance_m.tolist()
