@@ -160,6 +160,7 @@ class Connection:
         self._on_pong = on_pong
         self._reply_delay_s = 0.0
         self._opened = 0
+        self._hung_up = False
         self._opened_s = clock.now_s()
         self._said = False
         self._fd = self._monitor_fd = -1
@@ -312,6 +313,7 @@ class Connection:
         self._shaken_hands = False
         self._unanswered_s = None
         self._opened += 1
+        self._hung_up = False
         self._opened_s = self._clock.now_s()
         self._said = False
         if settings.security is not None and not settings.security.secure(self._dealer, self.endpoint):
@@ -337,12 +339,16 @@ class Connection:
                 self._shaken_hands = True
                 self._ping(self._clock.now_s())
             elif event == zmq.EVENT_CONNECT_RETRIED:
+                if self._hung_up:  # it follows every hang-up, which said more
+                    self._hung_up = False
+                    continue
                 self._lose(f"nobody answers at {self.endpoint}: is an edge server running there?")
             elif event == zmq.EVENT_DISCONNECTED:
                 was_greeted, self._shaken_hands = self._shaken_hands, False
                 if self.state.connected:
                     self._lose(f"{self.endpoint} closed the connection, or missed its heartbeats")
                     return
+                self._hung_up = True
                 if not was_greeted:
                     self._lose(f"{self.endpoint} hangs up in the handshake: {self._why_hung_up}")
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -350,7 +356,9 @@ class Connection:
             elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
                 self._leave_alone(f"{self.endpoint} speaks otherwise: {self._why_hung_up}")
             else:
-                self._lose(f"{self.endpoint} accepted but does not finish the handshake: frozen, or no edge server")
+                self._lose(
+                    f"{self.endpoint} accepted but does not finish the handshake: it is frozen, {self._why_hung_up}"
+                )
 
     @property
     def _why_hung_up(self) -> str:
