@@ -137,6 +137,8 @@ def _write(report: "Report", out: Path, gantt: bool) -> list[Path]:
     files = []
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for old in (*out.glob("plan[0-9]*.json"), *out.glob("plan[0-9]*.png")):
+            old.unlink()  # of another problem: a daemon would read them with these
         write_problem(report.problem, out / "problem.json")
         for number, item in enumerate(report.plans, 1):
             path = out / f"plan{number}.json"
