@@ -5,17 +5,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import headway
+from devices.chain import SegmentTime
+from devices.clock import VirtualClock
 from devices.package import load_package
+from runtime.execute.executor import Executor
+from runtime.execute.request import Reply, Status
 from runtime.plan.file import write_problem
 from runtime.plan.graphs import package_graph
 from runtime.plan.planner import Options, plan_problem
 from runtime.plan.problem import Cost, Device, Link, Model, Problem, Segment
+from runtime.serve.plans import Plans
 from tests.processes import end, end_owner, run, start, wait_for
 from tests.runtime.test_daemon import PACKAGE, await_ready
 
@@ -153,3 +158,31 @@ def test_plans_that_cannot_run_here_are_refused_with_the_reason(folder: Path, de
     done = run("serve", "--config", str(configured(folder, devices)))
     assert done.returncode == 78
     assert message in done.stderr
+
+
+class Loads:
+    """Notes what is loaded."""
+
+    def __init__(self) -> None:
+        self.placements: list[set[str]] = []
+
+    def load(self, package: Any, *, placement: dict[str, str]) -> None:
+        self.placements.append(set(placement.values()))
+
+
+def test_a_slow_device_switches_the_plan_and_is_forgotten_after_a_while(folder: Path) -> None:
+    clock, loads = VirtualClock(), Loads()
+    made = plans(folder / "plans", problem("a", "b", time_s=0.1).with_deadline(0.61))
+    chosen = Plans(made, {"driving": load_package(PACKAGE)}, ["a", "b"], {}, clock)
+    chosen.begin(cast(Executor, loads))
+    assert loads.placements == [{"a"}]
+    slow = tuple(SegmentTime(name, "a", 0.0, 0.2) for name in package_graph(load_package(PACKAGE)).segments)
+    chosen.take(Reply(1, Status.OK, model="driving", segments=slow))
+    chosen.consider(cast(Executor, loads))
+    assert "a takes 2 times as long" in chosen.status()["why"]
+    assert "b" in loads.placements[-1]
+    clock.advance(31.0)
+    chosen.consider(cast(Executor, loads))
+    clock.advance(2.0)
+    chosen.consider(cast(Executor, loads))
+    assert chosen.status()["slowdown"] == {}
