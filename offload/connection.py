@@ -275,7 +275,9 @@ class Connection:
             self._ping(now_s)
         if not self._said and not self.state.connected and now_s - self._opened_s >= _SAID_AFTER_S:
             self._said = True
-            self._lose(f"{self.endpoint} has not answered for {now_s - self._opened_s:.1f} s: unreachable, or frozen")
+            reason = f"{self.endpoint} has not answered for {now_s - self._opened_s:.1f} s: unreachable, or frozen"
+            _LOG.warning("not connected: %s", reason)
+            self._set(PeerState(Status.LOST, reason, now_s))
 
     def close(self) -> None:
         """Close the sockets; twice does no harm."""
