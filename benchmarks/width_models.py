@@ -23,7 +23,7 @@ from runtime.pack.exits.graph import GraphBuilder
 from runtime.pack.width import make_plan, partition, read_network, write_width_package
 from runtime.pack.width.models import Vgg
 
-SIDE, CLASSES, BRANCH_CHANNELS, BRANCH_LAYERS = 32, 10, 64, 8
+SIDE, CLASSES, BRANCH_CHANNELS, BRANCH_LAYERS = 32, 10, 64, 16
 
 
 def two_stages(folder: Path, exchanges: int = 3, group_layers: int = 6, channels: int = 96) -> Package:
