@@ -83,3 +83,17 @@ def test_only_what_was_clear_from_the_start_serves_all_the_way(monkeypatch: pyte
     cover = query._cover_static(question)
     assert cover.until_m == {left: 0.8, brake: 0.2}
     assert cover.end_m == 0.9
+
+
+def test_obstacles_grow_until_the_switch_takes_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[tuple[float, float]] = []
+
+    def cover_from(_question: Question, _start: float, way: float, elapsed_s: float) -> Cover:
+        asked_for.append((way, elapsed_s))
+        return Cover(way, [], {}, "")
+
+    monkeypatch.setattr(query, "cover_from", cover_from)
+    bounds = Bounds(tick_s=0.2, actuation_delay_s=0.1, sensing_age_s=0.05)
+    question, _ = asked(replace(CAR, bounds=bounds), [(5.0, 0.0, 1.0)], [1.0])
+    query._cover_moving(question, Reach.of(CAR, None), 3.0)
+    assert asked_for == [(pytest.approx(3.05 * 10.0), pytest.approx(3.05 + 0.3))]

@@ -83,3 +83,10 @@ def test_a_slip_angle_too_small_to_divide_by_is_a_line_in_the_batch(beta: float)
         straight, nearly = (backup_deadlines(CAR, 0.0, 0.0, 0.0, [b], [x], [y], [4.0]) for b in (0.0, beta))
         assert straight.distance_m[0] > 0.0
         assert nearly.distance_m.tolist() == straight.distance_m.tolist()
+
+
+def test_a_quadratic_without_powers_of_t_has_its_root_on_the_far_side() -> None:
+    arc = Arc(0.5, 1.6, 100.0)
+    roots: list[float] = []
+    arc._add(roots, 0.0, 0.0, 1.0)
+    assert roots == pytest.approx([0.5 * arc.period, 0.5 * arc.period])
