@@ -96,4 +96,5 @@ def test_obstacles_grow_until_the_switch_takes_effect(monkeypatch: pytest.Monkey
     bounds = Bounds(tick_s=0.2, actuation_delay_s=0.1, sensing_age_s=0.05)
     question, _ = asked(replace(CAR, bounds=bounds), [(5.0, 0.0, 1.0)], [1.0])
     query._cover_moving(question, Reach.of(CAR, None), 3.0)
-    assert asked_for == [(pytest.approx(3.05 * 10.0), pytest.approx(3.05 + 0.3))]
+    assert len(asked_for) == 1
+    assert asked_for[0] == pytest.approx((3.05 * 10.0, 3.05 + 0.3))
