@@ -29,7 +29,7 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
 
     `devices`: names as of `devices.open`, the first one usual. `placement`: by a package's name the device it runs on,
-    or devices by the ids of its segments. `plans`: folder of plans, chosen among as things are; in place of `placement`.
+    or devices by the ids of its segments. `plans`: folder of plans, chosen among as things are, not with `placement`.
     `drift_every`: of how many answers of a model one is looked at for drift; more than 1 where consecutive inputs are
     alike, as frames of a camera.
     """
