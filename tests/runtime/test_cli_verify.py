@@ -38,8 +38,8 @@ def test_make_and_check(tmp_path: Path) -> None:
     out = tmp_path / "config1.json"
     code, text = headway("--vehicle", "config1", "--out", out, "--workers", "1")
     assert code == 0
-    assert [line.split()[:2] for line in text.splitlines()[:4]] == [
-        [name, "proved"] for name in ("admissible", "inclusion", "rounding", "deadlines")
+    assert [line.split()[:2] for line in text.splitlines()[:5]] == [
+        [name, "proved"] for name in ("admissible", "inclusion", "rounding", "everywhere", "deadlines")
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config1.json"]
     certificate = load_certificate(out)
@@ -49,11 +49,11 @@ def test_make_and_check(tmp_path: Path) -> None:
     answer = json.loads(text)
     assert code == 0
     assert answer["stands"] is True
-    units = 3 + 2 * 3 + 2 * 2  # the claims about every state, the columns of (r, xi), the rings of both methods
+    units = 3 + 2 + 2 * 3 + 2 * 2  # claims, rings of every state, columns of (r, xi), rings of both methods
     assert (answer["units"], answer["of"], answer["made_with_other"]) == (units, units, [])
     code, text = headway("--check", out, "--sample", "1", "--seed", "7", "--workers", "1")
     assert code == 0
-    assert "stands: 5 of 13 units carried out again" in text  # the claims, one column, one ring
+    assert "stands: 5 of 15 units carried out again" in text  # the claims, one column, one ring
 
 
 def test_a_claim_that_fails_is_exit_code_1(tmp_path: Path) -> None:
