@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -133,18 +134,25 @@ def is_ready(socket: Path) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("d")
-    write_exit_package(folder / "toy")
+@contextmanager
+def served(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Run a daemon until it is no longer used, and end the guard that it started."""
     socket = folder / "d.sock"
-    process = start("serve", "--socket", str(socket), "--package", str(folder / "toy"))
+    process = start("serve", "--socket", str(socket), *arguments)
     try:
         wait_for(lambda: is_ready(socket))
         yield socket
     finally:
         end(process)
         end_owner(folder / "headway-guard.sock")
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("d")
+    write_exit_package(folder / "toy")
+    with served(folder, "--package", str(folder / "toy")) as socket:
+        yield socket
 
 
 def test_a_running_daemon_gives_the_answer_that_the_package_gives(
@@ -171,14 +179,8 @@ def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         f'net = "cpu:{cores[-1]}+threads=1"\n'
         f'toy = {{ trunk3 = "cpu:{cores[-1]}+threads=1" }}\n'
     )
-    socket = folder / "d.sock"
-    process = start("serve", "--socket", str(socket), "--config", str(folder / "headway.toml"))
-    try:
-        wait_for(lambda: is_ready(socket))
+    with served(folder, "--config", str(folder / "headway.toml")) as socket:
         yield socket
-    finally:
-        end(process)
-        end_owner(folder / "headway-guard.sock")
 
 
 def test_a_daemon_runs_segments_and_packages_where_its_configuration_says(
