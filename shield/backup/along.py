@@ -6,10 +6,10 @@ from shield.backup.clear import first_hit
 from shield.backup.cover import Clear, best_from
 from shield.backup.family import Family
 from shield.backup.gaps import TurnsOf
-from shield.backup.many import first_hits
+from shield.backup.many import AtOnce, first_hits
 from shield.backup.passive import cover_moving
 from shield.backup.question import MARGIN_M, Cover, Question, grown
-from shield.backup.still import FEW, blocked_of_each, clear_of, name_of
+from shield.backup.still import at_once, blocked_of_each, clear_of, name_of
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
 
@@ -34,7 +34,8 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
     along = question.along_m + question.vehicle.bounds.odometry_drift * end
     length = end + family.delay_m + along + MARGIN_M
     arc = Arc(question.beta_rad, family.l_r_m, length)
-    limit, limit_cause = _held_limit(question, family, arc, end, elapsed_s)
+    together = at_once(question, family, arc)
+    limit, limit_cause = _held_limit(question, family, arc, end, elapsed_s, together)
     stop = "" if limit >= end else f"obstacle:{limit_cause}"
     if limit <= start:
         return Cover(start, [], {}, stop)
@@ -49,7 +50,7 @@ def cover_from(question: Question, start: float, end: float, elapsed_s: float = 
     clear: list[list[Clear]] = []
     until: dict[Manoeuvre, float] = {}
     names: list[Manoeuvre] = []
-    for sweep, blocked_here in blocked_of_each(question, family, arc, length):
+    for sweep, blocked_here in blocked_of_each(question, family, arc, length, together):
         stretches = clear_of(question, family, arc, sweep, blocked_here, along, length)
         clear.append(stretches)
         names.append(sweep.manoeuvre)
@@ -99,15 +100,19 @@ def _repeated(
     return every
 
 
-def _held_limit(question: Question, family: Family, arc: Arc, end: float, elapsed_s: float) -> tuple[float, int]:
+def _held_limit(
+    question: Question, family: Family, arc: Arc, end: float, elapsed_s: float, together: AtOnce | None
+) -> tuple[float, int]:
     pad, delay = family.held_pad_m, family.delay_m
-    if len(question.bodies) > FEW or question.speeds:
-        if not question.bodies:
-            return end, -1
-        x, y, radius = question.columns()
-        hits = first_hits(arc, x, y, grown(question, radius + pad, elapsed_s)) - delay
+    if together is not None or question.speeds:
+        if together is None:
+            x, y, radius = question.columns()
+            hits = first_hits(arc, x, y, grown(question, radius + pad, elapsed_s))
+        else:
+            hits = together.hits
         index = int(hits.argmin())
-        return (float(hits[index]), index) if hits[index] < end else (end, -1)
+        limit = float(hits[index]) - delay
+        return (limit, index) if limit < end else (end, -1)
     limit, cause = end, -1
     for index, (ox, oy, dilated) in enumerate(question.bodies):
         hit = first_hit(arc, ox, oy, dilated + pad) - delay

@@ -7,7 +7,6 @@ arc's end, so that sorting a column gives its stretches; one midpoint per stretc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,15 +42,34 @@ def conic_of_line(
 def roots_of(arc: Arc, a: Array, half_b: Array, c: Array) -> Array:
     """Return both roots of every quadratic as arc lengths, along the first axis; arc.length stands for none."""
     discriminant = half_b * half_b - a * c
-    q = -(half_b + np.copysign(np.sqrt(np.maximum(discriminant, 0.0)), half_b))
+    q = np.copysign(np.sqrt(np.maximum(discriminant, 0.0)), half_b)
+    q += half_b
+    np.negative(q, out=q)
+    s = np.empty((2, *c.shape))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        s = np.concatenate((c / q, q / a))
+        np.divide(c, q, out=s[0])
+        np.divide(q, a, out=s[1])
     if arc.kappa != 0.0:
-        s = np.arctan((0.5 * arc.kappa) * s) * (2.0 / arc.kappa)
-        s = np.where(s < 0.0, s + arc.period, s)
+        s *= 0.5 * arc.kappa
+        np.arctan(s, out=s)
+        s *= 2.0 / arc.kappa
+        np.add(s, arc.period, out=s, where=s < 0.0)
     real = discriminant >= -GRAZE * np.abs(a + (0.25 * arc.kappa * arc.kappa) * c)
     # A quotient 0/0 is a quadratic without a question; it compares false and falls out here.
-    return np.where(np.concatenate((real, real)) & (s > 0.0) & (s < arc.length), s, arc.length)
+    np.copyto(s, arc.length, where=~(real & (s > 0.0) & (s < arc.length)))
+    return s.reshape(-1, *c.shape[1:])
+
+
+def together(conics: Sequence[Coefficients], columns: int) -> Array:
+    """Return the coefficients of several families of quadratics as one table: (a, b/2, c) by quadratic by column."""
+    sizes = [c.shape[0] for _, _, c in conics]
+    table = np.empty((3, sum(sizes), columns))
+    first = 0
+    for size, conic in zip(sizes, conics, strict=True):
+        for row, part in enumerate(conic):
+            table[row, first : first + size] = part
+        first += size
+    return table
 
 
 def seen_from(arc: Arc, s: Array, x: Array, y: Array) -> tuple[Array, Array]:
@@ -71,10 +89,14 @@ def seen_from(arc: Arc, s: Array, x: Array, y: Array) -> tuple[Array, Array]:
 def first_hits(arc: Arc, ox: Array, oy: Array, radius: Array) -> Array:
     """Return where the held arc first touches each disc [m]; infinite where it never does up to the arc's length."""
     a, half_b, c = conic_of_circle(arc, 0.0, 0.0, radius, ox, oy)
-    n = ox.shape[0]
-    s = roots_of(arc, a, half_b, c)
-    first = np.minimum(s[:n], s[n:])
-    return np.where(c <= 0.0, 0.0, np.where(first < arc.length, first, np.inf))
+    return _first(arc, c, roots_of(arc, a, half_b, c).reshape(2, -1))
+
+
+def _first(arc: Arc, c: Array, roots: Array) -> Array:
+    first = roots.min(axis=0)
+    first[first >= arc.length] = np.inf
+    first[c <= 0.0] = 0.0  # touching counts: its root, s = 0, is not among those found
+    return first
 
 
 def blocked_many(arc: Arc, l_r: float, sweep: Sweep, ox: Array, oy: Array, radius: Array) -> list[Blocked]:
@@ -92,88 +114,135 @@ def blocked_many(arc: Arc, l_r: float, sweep: Sweep, ox: Array, oy: Array, radiu
 
 
 def plain(sweep: Sweep) -> bool:
-    """Return whether `blocked_by_each` takes the sweep: a full circle, or a straight line without wedge and pad."""
+    """Return whether `AtOnce` takes the sweep: a full circle, or a straight line without wedge and pad."""
     return sweep.kind is Kind.CIRCLE or (sweep.kind is Kind.LINE and sweep.wedge_rad == 0.0 and sweep.pad_m == 0.0)
 
 
-def blocked_by_each(
-    arc: Arc, l_r: float, sweeps: Sequence[Sweep], ox: Array, oy: Array, radius: Array
-) -> Iterator[list[Blocked]]:
-    """Yield what `blocked_many` returns for each of some plain sweeps, after one pass over all their roots.
+class AtOnce:
+    """The roots of the held arc and of every plain sweep of a family, found in one pass.
 
-    `radius` does not hold the pads. The line behind which a straight touches nothing is x = 0, as for one obstacle.
+    The line behind which a straight touches nothing is x = 0, as for one obstacle.
+
+    Args:
+        arc: Held arc.
+        l_r: Distance from the centre of gravity to the rear axle [m].
+        sweeps: Plain ones (`plain`), of which one at most is a straight line.
+        bodies: x, y and radius, without any pad, of each obstacle [m].
+        held_pad: Pad of the held arc itself [m].
     """
-    circles = [sweep for sweep in sweeps if sweep.kind is Kind.CIRCLE]
-    edges = [
-        edge
-        for sweep in circles
-        for edge in (radius + (sweep.rho_m + sweep.pad_m), np.maximum(sweep.rho_m - sweep.pad_m - radius, 0.0))
-    ]
-    rows = []
-    if circles:
-        centre_y = np.array([[sweep.centre_y_m] for sweep in circles for _ in range(2)])
-        rows.append(conic_of_circle(arc, -l_r, centre_y, np.stack(edges), ox, oy))
-    if len(circles) < len(sweeps):
-        rows.append(conic_of_line(arc, _LINE_NX, _LINE_NY, np.stack((radius, -radius, 0.0 * radius)), ox, oy))
-    a, half_b, c = (np.concatenate(part) for part in zip(*(np.broadcast_arrays(*row) for row in rows), strict=True))
-    s = roots_of(arc, a, half_b, c)
-    both = s.reshape(2, -1, ox.shape[0])
-    middle = seen_from(arc, np.array(0.5 * arc.length), ox, oy)
-    done = 0
-    for sweep in sweeps:
-        if sweep.kind is Kind.CIRCLE:
-            begin = 2 * done
-            outer, inner = edges[begin], edges[begin + 1]
-            # An inner ring that is not there holds nothing, not even its centre.
-            bounds = (outer * outer, np.where(inner > LEAST_INNER_M, inner * inner, -1.0))
-            test: EdgeTest = partial(_on_ring, l_r, sweep.centre_y_m)
-            roots = both[:, begin : begin + 2]
-            done += 1
-        else:
-            bounds, test, roots = (radius, radius), _straight_ahead, both[:, 2 * len(circles) :]
-        yield _stretches_among(arc, roots.reshape(-1, ox.shape[0]), (ox, oy), middle, bounds, test)
+
+    def __init__(self, arc: Arc, l_r: float, sweeps: Sequence[Sweep], bodies: Array, held_pad: float) -> None:
+        ox, oy, radius = bodies
+        self.sweeps, self.ox, self.oy, self.radius, self.l_r = sweeps, ox, oy, radius, l_r
+        circles = [sweep for sweep in sweeps if sweep.kind is Kind.CIRCLE]
+        self.centre_y = np.array([[sweep.centre_y_m] for sweep in circles]).reshape(-1, 1)
+        # The held arc; outer and inner edge of each circle; both edges and the foot of the line.
+        self.edges = np.empty((1 + 2 * len(circles), radius.size))
+        centres = np.zeros((2, 1 + 2 * len(circles), 1))
+        centres[0, 1:] = -l_r
+        np.add(radius, held_pad, out=self.edges[0])
+        for row, sweep in enumerate(circles):
+            centres[1, 1 + 2 * row : 3 + 2 * row] = sweep.centre_y_m
+            np.add(radius, sweep.rho_m + sweep.pad_m, out=self.edges[1 + 2 * row])
+            np.maximum((sweep.rho_m - sweep.pad_m) - radius, 0.0, out=self.edges[2 + 2 * row])
+        conics = [conic_of_circle(arc, centres[0], centres[1], self.edges, ox, oy)]
+        if len(circles) < len(sweeps):
+            conics.append(conic_of_line(arc, _LINE_NX, _LINE_NY, _LINE_C * radius, ox, oy))
+        a, half_b, c = together(conics, radius.size)
+        self.roots = roots_of(arc, a, half_b, c).reshape(2, -1, radius.size)
+        self.hits = _first(arc, c[0], self.roots[:, 0])
+
+    def blocked(self, arc: Arc) -> Iterator[list[Blocked]]:
+        """Yield where each sweep is blocked up to the end of `arc`, which is the one given at first or a part of it."""
+        length = arc.length
+        roots = np.minimum(self.roots[:, 1:], length)
+        changes = (roots < length).any(axis=0)
+        x, y = seen_from(arc, np.array(0.5 * length), self.ox, self.oy)
+        outer2, inner2 = self._bounds()
+        always = _on_ring(x + self.l_r, y - self.centre_y, outer2, inner2)
+        parts = []
+        done = 0
+        for sweep in self.sweeps:
+            if sweep.kind is Kind.CIRCLE:
+                rows, held = slice(2 * done, 2 * done + 2), always[done]
+                bounds: tuple[Array, Array] | None = (outer2[done], inner2[done])
+                done += 1
+            else:
+                rows, held, bounds = slice(2 * len(self.centre_y), None), _straight_ahead(x, y, self.radius), None
+            some = changes[rows].any(axis=0)
+            always_in = (held & ~some).nonzero()[0]
+            parts.append(_Part(sweep.centre_y_m, roots[:, rows], bounds, some.nonzero()[0], always_in))
+        free = 0
+        while free < len(parts):
+            # What nothing blocks is often enough, so what comes after it waits until it is asked for.
+            begin = free
+            while free < len(parts) and (parts[free].changes.size or parts[free].always.size):
+                free += 1
+            free += 1
+            yield from self._stretches(arc, parts[begin:free])
+
+    def _bounds(self) -> tuple[Array, Array]:
+        """Return the squares between which a distance from each circle's centre lies on the dilated circle [m^2]."""
+        inner = self.edges[2::2]
+        square = self.edges * self.edges
+        # An inner ring that is not there holds nothing, not even its centre.
+        return square[1::2], np.where(inner > LEAST_INNER_M, square[2::2], -1.0)
+
+    def _stretches(self, arc: Arc, parts: "Sequence[_Part]") -> list[list[Blocked]]:
+        """Return for each part the stretches in which its test holds, which can change only at its roots."""
+        found = [[(0.0, arc.length, index) for index in part.always.tolist()] for part in parts]
+        which = np.concatenate([part.changes for part in parts])
+        if which.size == 0:
+            return found
+        edges = np.full((which.size, 2 + 2 * max(part.roots.shape[1] for part in parts)), arc.length)
+        edges[:, 0] = 0.0
+        begin = 0
+        for part in parts:
+            begin, end = begin + part.changes.size, begin
+            for first, some in enumerate(part.roots):
+                width = some.shape[0]
+                edges[end:begin, 1 + first * width : 1 + (first + 1) * width] = some[:, part.changes].T
+        edges.sort(axis=1)
+        starts, ends = edges[:, :-1], edges[:, 1:]
+        x, y = seen_from(arc, 0.5 * (starts + ends), self.ox[which][:, None], self.oy[which][:, None])
+        hit = ends > starts
+        begin = 0
+        for part, stretches in zip(parts, found, strict=True):
+            rows = slice(begin, begin + part.changes.size)
+            begin = rows.stop
+            if part.bounds is None:
+                inside = _straight_ahead(x[rows], y[rows], self.radius[part.changes][:, None])
+            else:
+                outer2, inner2 = (bound[part.changes][:, None] for bound in part.bounds)
+                inside = _on_ring(x[rows] + self.l_r, y[rows] - part.centre_y, outer2, inner2)
+            inside &= hit[rows]
+            columns = part.changes[inside.nonzero()[0]].tolist()
+            stretches += zip(starts[rows][inside].tolist(), ends[rows][inside].tolist(), columns, strict=True)
+        return found
 
 
 _LINE_NX, _LINE_NY = np.array([[0.0], [0.0], [1.0]]), np.array([[1.0], [1.0], [0.0]])
+_LINE_C = np.array([[1.0], [-1.0], [0.0]])
 
-EdgeTest = Callable[[Array, Array, Array, Array], Mask]
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One sweep's centre, roots and bounds, and the obstacles at which it changes or which always block it."""
+
+    centre_y: float
+    roots: Array
+    bounds: tuple[Array, Array] | None
+    changes: NDArray[np.intp]
+    always: NDArray[np.intp]
 
 
-def _on_ring(l_r: float, centre_y: float, x: Array, y: Array, outer2: Array, inner2: Array) -> Mask:
-    x, y = x + l_r, y - centre_y
+def _on_ring(x: Array, y: Array, outer2: Array, inner2: Array) -> Mask:
     square = x * x + y * y
     return (square > inner2) & (square < outer2)
 
 
-def _straight_ahead(x: Array, y: Array, radius: Array, _: Array) -> Mask:
+def _straight_ahead(x: Array, y: Array, radius: Array) -> Mask:
     return (x > 0.0) & (np.abs(y) < radius)
-
-
-def _stretches_among(
-    arc: Arc,
-    roots: Array,
-    centres: tuple[Array, Array],
-    middle: tuple[Array, Array],
-    bounds: tuple[Array, Array],
-    test: EdgeTest,
-) -> list[Blocked]:
-    """Return the stretches in which a test holds that can change only at the roots; `middle` is half way along."""
-    changes = (roots < arc.length).any(axis=0)
-    always = np.flatnonzero(test(*middle, *bounds) & ~changes)
-    found = [(0.0, arc.length, index) for index in always.tolist()]
-    columns = np.flatnonzero(changes)
-    if columns.size:
-        edges = np.zeros((roots.shape[0] + 2, columns.size))
-        edges[1:-1] = roots[:, columns]
-        edges[-1] = arc.length
-        edges.sort(axis=0)
-        x, y = seen_from(arc, 0.5 * (edges[:-1] + edges[1:]), centres[0][columns], centres[1][columns])
-        hit = test(x, y, bounds[0][columns], bounds[1][columns]) & (edges[1:] > edges[:-1])
-        stretch, which = np.nonzero(hit)
-        found += zip(
-            edges[stretch, which].tolist(), edges[stretch + 1, which].tolist(), columns[which].tolist(), strict=True
-        )
-    return found
 
 
 Test = Callable[[Array, Array], Mask]
@@ -197,8 +266,7 @@ def stretches_of(arc: Arc, shape: Shape, ox: Array, oy: Array) -> tuple[Array, A
     if shape.lines is not None:
         nx, ny, c = shape.lines
         rows.append(conic_of_line(arc, nx, ny, c, ox, oy))
-    a, half_b, c = (np.concatenate(part) for part in zip(*(np.broadcast_arrays(*row) for row in rows), strict=True))
-    s = roots_of(arc, a, half_b, c)
+    s = roots_of(arc, *together(rows, ox.shape[0]))
     edges = np.zeros((s.shape[0] + 2, ox.shape[0]))
     edges[1:-1] = s
     edges[-1] = arc.length

@@ -54,7 +54,7 @@ class Question:
     def columns(self) -> Array:
         """Return the obstacles as rows x, y, radius [m]."""
         if self._table is None:
-            self._table = np.array(self.bodies).reshape(-1, 3).T
+            self._table = np.array(list(zip(*self.bodies, strict=True))).reshape(3, -1)
         return self._table
 
 

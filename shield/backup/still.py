@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from shield.backup.clear import blocked, first_hit
 from shield.backup.cover import Blocked, Clear, clear_stretches
 from shield.backup.family import Family, Kind, Sweep
-from shield.backup.many import blocked_by_each, blocked_many, first_hits, plain
+from shield.backup.many import AtOnce, blocked_many, first_hits, plain
 from shield.backup.question import Question
 from shield.backup.sensing import beyond_range, beyond_view
 from shield.events import Arc
@@ -21,19 +21,24 @@ BEYOND_RANGE, BEYOND_VIEW = -2, -3
 """What ends a stretch when it is not an obstacle."""
 
 
+def at_once(question: Question, family: Family, arc: Arc) -> AtOnce | None:
+    """Return one pass over what can be asked of many obstacles together; None where there are few, or some move."""
+    if len(question.bodies) <= FEW or question.speeds:
+        return None
+    sweeps = [sweep for sweep in family.sweeps if plain(sweep)]
+    return AtOnce(arc, family.l_r_m, sweeps, question.columns(), family.held_pad_m)
+
+
 def blocked_of_each(
-    question: Question, family: Family, arc: Arc, length: float
+    question: Question, family: Family, arc: Arc, length: float, together: AtOnce | None
 ) -> Iterator[tuple[Sweep, list[Blocked]]]:
     """Yield every sweep of the family, in order, and where the obstacles block it; the plain ones of many in one go."""
-    plain_ones = [sweep for sweep in family.sweeps if plain(sweep)] if len(question.bodies) > FEW else []
-    answers: Iterator[list[Blocked]] | None = None
+    answers = together.blocked(arc) if together is not None else None
     for sweep in family.sweeps:
-        if sweep not in plain_ones:
+        if answers is not None and plain(sweep):
+            yield sweep, next(answers)
+        else:
             yield sweep, blocked_by_obstacles(question, family, arc, sweep, length)
-            continue
-        if answers is None:
-            answers = blocked_by_each(arc, family.l_r_m, plain_ones, *question.columns())
-        yield sweep, next(answers)
 
 
 def clear_of(

@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shield.backup.family import Sweep
-from shield.backup.many import Array, Shape, seen_from, stretches_of
+from shield.backup.many import Array, Shape, stretches_of
 from shield.events import Arc
 
 HOP_M = 1e-3
 """Hops shorter than this end the search [m]."""
 
-STRIDE_M = 1.0
+STRIDE_M = 8.0
 """Length of the first hop asked for; it grows while hops succeed [m]."""
 
 FRACTIONS, MIDDLE = (0.03, 0.5, 0.97), (0.5,)
@@ -46,12 +46,15 @@ GRAIN_M = 1e-6
 TWO_PI = 2.0 * math.pi
 
 Index = NDArray[np.intp]
+Points = NDArray[np.complex128]
 Bodies = tuple[Array, Array, Array]
 """x, y and dilated radius of each obstacle in the body frame [m]."""
 
 
 class Turns:
     """The turns to either side of one vehicle, which holds a slip angle, among several obstacles.
+
+    Points are complex numbers about the turn's centre, mirrored for a turn to the right.
 
     Args:
         beta_rad: Slip angle held [rad].
@@ -62,30 +65,35 @@ class Turns:
     """
 
     def __init__(self, beta_rad: float, l_r: float, sweeps: tuple[Sweep, ...], bodies: Bodies, length: float) -> None:
-        self.sides = np.array([float(sweep.side) for sweep in sweeps])
-        self.rho, self.rho_rear = sweeps[0].rho_m, abs(sweeps[0].centre_y_m)
-        self.zero_angle = sweeps[0].slip_rad - 0.5 * math.pi
-        self.beta, self.l_r, self.length = beta_rad, l_r, length
-        self.x, self.y, self.radius = bodies
+        self.sides = [sweep.side for sweep in sweeps]
+        rho, rho_rear, slip = sweeps[0].rho_m, abs(sweeps[0].centre_y_m), sweeps[0].slip_rad
+        self.rho, self.slip, self.beta, self.l_r, self.length = rho, slip, beta_rad, l_r, length
+        x, y, radius = bodies
+        self.radius, self.places = radius, x + 1j * y
         self.arc = Arc(beta_rad, l_r, length)
+        self.to_centre = complex(l_r, -rho_rear)
+        # Unit vector from the centre to the start of the turn: at the angle slip - pi/2.
+        self.first = complex(math.sin(slip), -math.cos(slip))
         kappa = self.arc.kappa
-        self.pace = np.hypot(self.arc.cos_beta - kappa * self.y, self.arc.sin_beta + kappa * self.x)
+        self.pace = np.hypot(self.arc.cos_beta - kappa * y, self.arc.sin_beta + kappa * x)
+        # What is divided by the distance D to give the sines of four angles; D/(2 rho) is still to add to the last.
+        self.sines = np.empty((4, 1, radius.size))
+        self.sines[0, 0], self.sines[1, 0], self.sines[2, 0] = radius + rho_rear, l_r, radius - rho_rear
+        self.sines[3, 0] = (0.5 / rho) * (rho - radius) * (rho + radius)
 
     def spans_clear(self, spans: list[tuple[float, float]]) -> list[int]:
         """Return per span (start, end) [m] the index of a turn that one angle makes clear all along it; -1 for none.
 
         What is not found here may still be there: `until` looks closer.
         """
-        places = np.array([0.5 * (start + end) for start, end in spans])
-        x, y = seen_from(self.arc, places[:, None], self.x, self.y)
-        sides = np.repeat(self.sides, len(spans))
-        x, y = np.tile(x, (self.sides.size, 1)), np.tile(y, (self.sides.size, 1)) * sides[:, None]
-        rows, angles = self._candidates(x, y, False)
+        about = self._seen_from([0.5 * (start + end) for start, end in spans])
+        rows, angles = self._candidates(about, False)
         found = [-1] * len(spans)
         if angles.size == 0:
             return found
         half = np.array([0.5 * (end - start) for start, end in spans])
-        room = self._slack(angles[:, None], x[rows], y[rows]) - self.radius - GUARD_M
+        unturned = tuple(part[rows] for part in self._unturned(about))
+        room = np.sqrt(self._nearest2(angles[:, None], about[rows], unturned)) - self.radius - GUARD_M
         clear = (room >= half[rows % len(spans)][:, None] * self.pace).all(axis=1)
         for row in rows[clear].tolist():
             span = row % len(spans)
@@ -119,33 +127,49 @@ class Turns:
 
     def hop(self, at: float, stride: float) -> tuple[int, float, int]:
         """Return the turn that stays clear farthest from `at` with one angle, how far, and which obstacle ends it."""
-        x, y = seen_from(self.arc, np.array(at), self.x, self.y)
-        mirrored = self.sides[:, None] * y
-        rows, angles = self._candidates(np.broadcast_to(x, mirrored.shape), mirrored, True)
+        about = self._seen_from([at])
+        rows, angles = self._candidates(about, True)
         if angles.size == 0:
             return -1, 0.0, -1
-        hops, causes = self._clear_until(Arc(self.beta, self.l_r, stride), self.sides[rows], angles, x, y)
+        hops, causes = self._clear_until(stride, about, rows, angles)
         best = int(hops.argmax())
         return int(rows[best]), float(hops[best]), int(causes[best])
 
-    def _candidates(self, x: Array, y: Array, ends: bool) -> tuple[Index, Array]:
+    def _seen_from(self, places: list[float]) -> Points:
+        """Return the obstacles as seen from places along the arc [m], a row per side and place."""
+        kappa, ahead = self.arc.kappa, complex(self.arc.cos_beta, self.arc.sin_beta)
+        turned, shift = [], []
+        for s in places:
+            half = 0.5 * kappa * s
+            sine, cosine = math.sin(half), math.cos(half)
+            back = complex(cosine, -sine)
+            turned.append(back * back)
+            shift.append((2.0 * sine / kappa if kappa != 0.0 else s) * ahead * back)
+        seen = np.array(turned)[:, None] * self.places - np.array(shift)[:, None]
+        return np.concatenate([seen if side > 0 else seen.conj() for side in self.sides]) + self.to_centre
+
+    def _candidates(self, about: Points, ends: bool) -> tuple[Index, Array]:
         """Return candidate turn angles [rad] with their row: open ahead, and the turn up to there hits nothing.
 
         Args:
-            x, y: Obstacles per row, in the body frame there, mirrored for a turn to the right [m].
+            about: Obstacles per row.
             ends: Whether the ends of the ranges are wanted besides the middle.
         """
-        least, begin, span, blocks = self._blocked_angles(x, y)
-        begin = np.where(blocks, begin, math.inf)
-        end = begin + span
+        least, begin, end, blocks = self._blocked_angles(about)
         # What reaches past a whole turn blocks the first angles too.
-        already = np.where(blocks & (end > TWO_PI), end - TWO_PI, 0.0).max(axis=1)
-        order = begin.argsort(axis=1) + np.arange(0, begin.size, begin.shape[1])[:, None]
-        begins, ends_at = begin.ravel()[order].tolist(), end.ravel()[order].tolist()
+        wraps = np.where(blocks, end, 0.0).max(axis=1)
+        matters = blocks & (begin < least[:, None])
+        counts = matters.sum(axis=1).tolist()
+        begin, end = begin[matters], end[matters]
+        order = (begin + TWO_PI * matters.nonzero()[0]).argsort()
+        begins, ends_at = begin[order].tolist(), end[order].tolist()
         rows: list[int] = []
         angles: list[float] = []
-        for row, (limit, at) in enumerate(zip(least.tolist(), already.tolist(), strict=True)):
-            openings = _openings(begins[row], ends_at[row], at, limit)
+        done = 0
+        for row, (limit, wrap, count) in enumerate(zip(least.tolist(), wraps.tolist(), counts, strict=True)):
+            mine = slice(done, done + count)
+            done += count
+            openings = _openings(begins[mine], ends_at[mine], max(0.0, wrap - TWO_PI), limit)
             if not openings:
                 continue
             chosen = _chosen(openings)
@@ -156,68 +180,88 @@ class Turns:
             angles += found
         return np.array(rows, np.intp), np.array(angles)
 
-    def _blocked_angles(self, x: Array, y: Array) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
-        """Return the least turn angle that hits, and where straight ahead is blocked: begin, width, whether at all."""
-        rho, rho_rear, l_r, radius = self.rho, self.rho_rear, self.l_r, self.radius
-        dx, dy = x + l_r, y - rho_rear
-        distance = np.sqrt(dx * dx + dy * dy)
-        gamma = np.arctan2(dy, dx)
-        safe = np.maximum(distance, 1e-12)
-        inverse = 1.0 / safe
-        cosine = np.minimum(1.0, np.maximum(-1.0, (0.5 / rho) * ((rho * rho - radius * radius) * inverse + safe)))
-        hit = np.where(np.abs(distance - rho) < radius, (gamma - self.zero_angle - np.arccos(cosine)) % TWO_PI, TWO_PI)
-        ahead = np.arccos(np.minimum(1.0, l_r * inverse))
-        low = np.maximum(-np.arcsin(np.minimum(1.0, (radius + rho_rear) * inverse)), -ahead)
-        high = np.minimum(np.arcsin(np.minimum(1.0, np.maximum(-1.0, (radius - rho_rear) * inverse))), ahead)
-        return hit.min(axis=1), (gamma - high) % TWO_PI, high - low, (distance > l_r) & (high > low)
+    def _blocked_angles(self, about: Points) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+        """Return the least turn angle that hits, and where straight ahead is blocked: begin, end, whether at all."""
+        distance = np.abs(about)
+        gamma = np.arctan2(about.imag, about.real)
+        sines = self.sines * (1.0 / np.maximum(distance, 1e-12))
+        sines[3] += (0.5 / self.rho) * distance
+        np.minimum(sines, 1.0, out=sines)
+        np.maximum(sines, -1.0, out=sines)
+        below, right, above, turned = np.arcsin(sines, out=sines)
+        # gamma - (slip - pi/2) - acos of the last sine.
+        hit = gamma + (turned - self.slip)
+        np.add(hit, TWO_PI, out=hit, where=hit < 0.0)
+        near = np.abs(distance - self.rho) < self.radius
+        ahead = 0.5 * math.pi - right
+        low, high = np.minimum(below, ahead), np.minimum(above, ahead)
+        begin, width = gamma - high, high + low
+        np.add(begin, TWO_PI, out=begin, where=begin < 0.0)
+        return np.where(near, hit, TWO_PI).min(axis=1), begin, begin + width, (distance > self.l_r) & (width > 0.0)
 
-    def _slack(self, angle: Array, x: Array, y: Array) -> Array:
-        """Return the distance of (x, y), mirrored for a turn to the right, from the curve of turn angle `angle` [m]."""
-        rho = self.rho
-        dx, dy = x + self.l_r, y - self.rho_rear
-        first_x, first_y = math.cos(self.zero_angle), math.sin(self.zero_angle)
-        last_x, last_y = np.cos(angle + self.zero_angle), np.sin(angle + self.zero_angle)
+    def _unturned(self, about: Points) -> tuple[Array, Array, Array]:
+        """Return what of a point's distance from a turn's curve does not depend on its angle.
+
+        That is the squared distances from its circle and from its start, and whether the start's radius has been passed.
+        """
+        on_circle = np.abs(about) - self.rho
+        from_start = about - self.to_centre
+        square = from_start.real * from_start.real + from_start.imag * from_start.imag
+        return on_circle * on_circle, square, (about * self.first.conjugate()).imag >= 0.0
+
+    def _nearest2(self, angle: Array, about: Points, unturned: tuple[Array, Array, Array]) -> Array:
+        """Return the squared distance of points from the curve of turn angle `angle` [m^2]."""
+        on_circle, from_start, after = unturned
+        # Along the straight and across it.
+        seen = about * np.exp(-1j * angle)
+        along, across = seen.real, seen.imag
         # On the turn's side of both its ends, or of one when it is more than half a circle.
-        after, before = first_x * dy - first_y * dx >= 0.0, dx * last_y - dy * last_x >= 0.0
+        before = along * self.first.imag >= across * self.first.real
         turned = np.where(angle <= math.pi, after & before, after | before)
-        on_turn = np.where(turned, np.abs(np.sqrt(dx * dx + dy * dy) - rho), math.inf)
-        # Where the straight begins, and its direction, seen from the turn's centre.
-        ux, uy = np.cos(angle), np.sin(angle)
-        ax, ay = dx - rho * last_x, dy - rho * last_y
-        behind = np.minimum(ax * ux + ay * uy, 0.0)
-        aside = ay * ux - ax * uy
-        near = np.minimum(on_turn * on_turn, behind * behind + aside * aside)
-        nearest: Array = np.sqrt(np.minimum(near, x * x + y * y))
+        behind = np.minimum(along - self.rho * self.first.real, 0.0)
+        aside = across - self.rho * self.first.imag
+        nearest: Array = np.minimum(np.where(turned, on_circle, from_start), behind * behind + aside * aside)
         return nearest
 
-    def _clear_until(self, arc: Arc, sides: Array, angles: Array, x: Array, y: Array) -> tuple[Array, Index]:
-        """Return, per turn angle, how far along `arc` the fixed curve stays clear of all, and what ends it."""
-        rho, l_r, radius, length = self.rho, self.l_r, self.radius, arc.length
+    def _clear_until(self, length: float, about: Points, rows: Index, angles: Array) -> tuple[Array, Index]:
+        """Return, per turn angle, how far along the arc from here the fixed curve stays clear, and what ends it.
+
+        Args:
+            length: Where to stop [m].
+            about: Obstacles as seen from here, a row per side.
+            rows, angles: Side and turn angle [rad] of each curve.
+        """
         hops, causes = np.full(angles.size, length), np.full(angles.size, -1)
-        near = self._slack(angles[:, None], x, sides[:, None] * y) < radius + (length * self.pace + HOP_M)
+        unturned = self._unturned(about)
+        reach = self.radius + (length * self.pace + HOP_M)
+        near = self._nearest2(angles[:, None], about[rows], tuple(part[rows] for part in unturned)) < reach * reach
         met = near.any(axis=1)
         if not met.all():
             # One angle that nothing can come near is enough.
             return np.where(met, 0.0, length), causes
-        which, index = np.nonzero(near)
-        ex, ey, dilated = x[index], y[index], radius[index]
-        side, angle = sides[which], angles[which]
-        # Where the straight begins and its direction, in the body frame.
-        ux, uy = np.cos(angle), side * np.sin(angle)
-        px = rho * np.cos(angle + self.zero_angle) - l_r
-        py = side * (rho * np.sin(angle + self.zero_angle) + self.rho_rear)
-        zero = np.zeros_like(px)
+        which, index = near.nonzero()
+        side = np.array(self.sides, np.float64)[rows[which]]
+        angle, radius = angles[which], self.radius[index]
+        # In the body frame: obstacles, where the straight begins, and its direction.
+        body = about[0, index] - self.to_centre
+        ex, ey = body.real, (body.imag if self.sides[0] > 0 else -body.imag)
+        direction = np.exp(1j * angle)
+        foot = self.rho * self.first * direction - self.to_centre
+        ux, uy, px, py = direction.real, side * direction.imag, foot.real, side * foot.imag
+        centre = np.empty((4, which.size))
+        fx, fy = np.zeros((2, 4, which.size))
+        fx[:2], fx[3], fy[:2], fy[3] = -self.l_r, px, -self.to_centre.imag * side, py
+        centre[0], centre[2:] = self.rho + radius, radius
+        np.maximum(self.rho - radius, 0.0, out=centre[1])
+        across = ux * py - uy * px
+
+        def inside(x: Array, y: Array) -> NDArray[np.bool_]:
+            seen = (x + 1j * (side * y)) + self.to_centre
+            return self._nearest2(angle, seen, self._unturned(seen)) < radius * radius
+
         # The start's own disc bounds the dilated turn too, although the held arc never enters it.
-        shape = Shape(
-            (
-                np.stack((zero - l_r, zero - l_r, zero, px)),
-                np.stack((side * self.rho_rear, side * self.rho_rear, zero, py)),
-                np.stack((rho + dilated, np.maximum(rho - dilated, 0.0), dilated, dilated)),
-            ),
-            (-uy, ux, ux * py - uy * px + np.stack((dilated, -dilated))),
-            lambda seen_x, seen_y: self._slack(angle, seen_x, side * seen_y) < dilated,
-        )
-        begins, _, columns = stretches_of(arc, shape, ex, ey)
+        shape = Shape((fx, fy, centre), (-uy, ux, across + np.array([[1.0], [-1.0]]) * radius), inside)
+        begins, _, columns = stretches_of(Arc(self.beta, self.l_r, length), shape, ex, ey)
         for begin, column in zip(begins.tolist(), columns.tolist(), strict=True):
             if begin < hops[which[column]]:
                 hops[which[column]], causes[which[column]] = begin, index[column]

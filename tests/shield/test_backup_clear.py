@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shield.backup.clear import blocked, first_hit
 from shield.backup.family import Kind, Sweep
-from shield.backup.many import Array, blocked_by_each, blocked_many, first_hits, plain
+from shield.backup.many import Array, AtOnce, blocked_many, first_hits, plain
 from shield.backup.sensing import beyond_range, beyond_view
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
@@ -142,7 +142,9 @@ def test_several_sweeps_in_one_pass_are_what_each_is_alone(
     held = Arc(arc[0], L_R, arc[1])
     x, y, radius = np.array(spots).T
     sweeps = [replace(SWEEPS["left"], pad_m=pad), SWEEPS["straight"], replace(SWEEPS["right"], pad_m=2.0 * pad)]
-    for sweep, found in zip(sweeps, blocked_by_each(held, L_R, sweeps, x, y, radius), strict=True):
+    together = AtOnce(Arc(arc[0], L_R, 1.5 * arc[1]), L_R, sweeps, np.array((x, y, radius)), pad)
+    assert together.hits == pytest.approx(first_hits(Arc(arc[0], L_R, 1.5 * arc[1]), x, y, radius + pad))
+    for sweep, found in zip(sweeps, together.blocked(held), strict=True):
         assert plain(sweep)
         for index, (ox, oy, dilated) in enumerate(spots):
             single = blocked(held, L_R, sweep, ox, oy, dilated + sweep.pad_m)

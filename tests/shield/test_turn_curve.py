@@ -31,7 +31,8 @@ def test_a_fixed_curve_is_clear_until_the_walk_first_meets_a_disc(side: int, bet
     for _ in range(9):
         x, y, radius = rng.uniform(-9.0, 9.0, 3), rng.uniform(-9.0, 9.0, 3), rng.uniform(0.2, 2.0, 3)
         turns = Turns(beta, L_M, (sweep,), (x, y, radius), arc.length)
-        alone = [turns._clear_until(arc, np.array([float(side)]), angles[i : i + 1], x, y) for i in range(angles.size)]
+        seen, row = turns._seen_from([0.0]), np.zeros(1, np.intp)
+        alone = [turns._clear_until(arc.length, seen, row, angles[i : i + 1]) for i in range(angles.size)]
         hops, causes = (np.concatenate(part) for part in zip(*alone, strict=True))
         for angle, hop, cause in zip(angles, hops, causes, strict=True):
             turned = np.linspace(0.0, angle, 150) + SLIP - 0.5 * math.pi
