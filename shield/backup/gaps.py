@@ -8,7 +8,7 @@ from shield.backup.cover import Clear, clear_stretches
 from shield.backup.family import Family, Sweep
 from shield.backup.question import Question
 from shield.backup.still import blocked_by_obstacles, clear_of
-from shield.backup.turn import HOP_M, Turns
+from shield.backup.turn import CLOSED, HOP_M, Turns
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
 
@@ -69,12 +69,22 @@ class TurnsOf:
             (Turns(self.question.beta_rad, self.family.l_r_m, group, (x, y, radius), self.length), group)
             for group in groups
         ]
-        spans = [self._padded(*gap) for gap in _gaps(clear, at, limit)]
+        gaps, last = _gaps(clear, at, limit)
+        spans = [self._padded(*gap) for gap in gaps]
         found: list[tuple[Manoeuvre, list[Clear]]] = []
-        for search, group in self.searches if spans else []:
-            for span, index in zip(spans, search.spans_clear(spans), strict=True):
+        if not spans:
+            return found
+        # Beyond them lies the gap that is often the end: whether anything is open where the first hop there would look.
+        beyond = min(max(0.0, last - self.before) + HOP_M, self.length)
+        closed = last < limit - HOP_M
+        for search, group in self.searches:
+            *answers, end = search.spans_clear([*spans, (beyond, beyond)])
+            closed = closed and end == CLOSED
+            for span, index in zip(spans, answers, strict=True):
                 if index >= 0:
                     found.append((group[index].manoeuvre, self._shrunk(*span, -1)))
+        if closed:
+            self.failed_at = last
         return found
 
     def _from(self, at: float, enough: float, limit: float) -> list[tuple[Manoeuvre, list[Clear]]]:
@@ -109,8 +119,11 @@ class TurnsOf:
         return clear_stretches(taken, self.length, self.before, self.after)
 
 
-def _gaps(clear: list[list[Clear]], at: float, limit: float) -> list[tuple[float, float]]:
-    """Return the first few gaps of [at, limit] in which nothing is clear, but for one that reaches the limit."""
+def _gaps(clear: list[list[Clear]], at: float, limit: float) -> tuple[list[tuple[float, float]], float]:
+    """Return the first few gaps of [at, limit] in which nothing is clear, and where the next begins.
+
+    One that reaches the limit is not among them.
+    """
     gaps: list[tuple[float, float]] = []
     for first, last, _ in sorted(stretch for stretches in clear for stretch in stretches):
         if first > at:
@@ -118,4 +131,4 @@ def _gaps(clear: list[list[Clear]], at: float, limit: float) -> list[tuple[float
                 break
             gaps.append((at, first))
         at = max(at, last)
-    return gaps
+    return gaps, at

@@ -29,7 +29,8 @@ from shield.backup.many import Array, Shape, stretches_of
 from shield.events import Arc
 
 HOP_M = 1e-3
-"""Hops shorter than this end the search [m]."""
+"""Hops shorter than this end the search, so a hop's turn angles are those open so much farther on [m]: at an edge a
+disc may just touch a circle that it is about to block."""
 
 STRIDE_M = 8.0
 """Length of the first hop asked for; it grows while hops succeed [m]."""
@@ -42,6 +43,9 @@ GUARD_M = 1e-5
 
 GRAIN_M = 1e-6
 """What is not looked at before the end of the question [m]."""
+
+CLOSED = -2
+"""In place of a turn's index: at the place looked at, no turn angle is clear."""
 
 TWO_PI = 2.0 * math.pi
 
@@ -82,13 +86,16 @@ class Turns:
         self.sines[3, 0] = (0.5 / rho) * (rho - radius) * (rho + radius)
 
     def spans_clear(self, spans: list[tuple[float, float]]) -> list[int]:
-        """Return per span (start, end) [m] the index of a turn that one angle makes clear all along it; -1 for none.
+        """Return per span (start, end) [m] the index of a turn that one angle makes clear all along it.
 
-        What is not found here may still be there: `until` looks closer.
+        -1: none was found, but one may still be there: `until` looks closer; `CLOSED`: half way along every angle is
+        blocked.
         """
         about = self._seen_from([0.5 * (start + end) for start, end in spans])
         rows, angles = self._candidates(about, False)
-        found = [-1] * len(spans)
+        found = [CLOSED] * len(spans)
+        for row in rows.tolist():
+            found[row % len(spans)] = -1
         if angles.size == 0:
             return found
         half = np.array([0.5 * (end - start) for start, end in spans])
@@ -127,11 +134,10 @@ class Turns:
 
     def hop(self, at: float, stride: float) -> tuple[int, float, int]:
         """Return the turn that stays clear farthest from `at` with one angle, how far, and which obstacle ends it."""
-        about = self._seen_from([at])
-        rows, angles = self._candidates(about, True)
+        rows, angles = self._candidates(self._seen_from([at + min(HOP_M, stride)]), True)
         if angles.size == 0:
             return -1, 0.0, -1
-        hops, causes = self._clear_until(stride, about, rows, angles)
+        hops, causes = self._clear_until(stride, self._seen_from([at]), rows, angles)
         best = int(hops.argmax())
         return int(rows[best]), float(hops[best]), int(causes[best])
 
