@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shield.backup.family import Sweep
-from shield.backup.many import Array, Shape, stretches_of
+from shield.backup.many import Array, roots_of
 from shield.events import Arc
 
 HOP_M = 1e-3
@@ -246,32 +246,72 @@ class Turns:
             # One angle that nothing can come near is enough.
             return np.where(met, 0.0, length), causes
         which, index = near.nonzero()
-        side = np.array(self.sides, np.float64)[rows[which]]
-        angle, radius = angles[which], self.radius[index]
-        # In the body frame: obstacles, where the straight begins, and its direction.
-        body = about[0, index] - self.to_centre
-        ex, ey = body.real, (body.imag if self.sides[0] > 0 else -body.imag)
-        direction = np.exp(1j * angle)
-        foot = self.rho * self.first * direction - self.to_centre
-        ux, uy, px, py = direction.real, side * direction.imag, foot.real, side * foot.imag
-        centre = np.empty((4, which.size))
-        fx, fy = np.zeros((2, 4, which.size))
-        fx[:2], fx[3], fy[:2], fy[3] = -self.l_r, px, -self.to_centre.imag * side, py
-        centre[0], centre[2:] = self.rho + radius, radius
-        np.maximum(self.rho - radius, 0.0, out=centre[1])
-        across = ux * py - uy * px
-
-        def inside(x: Array, y: Array) -> NDArray[np.bool_]:
-            seen = (x + 1j * (side * y)) + self.to_centre
-            return self._nearest2(angle, seen, self._unturned(seen)) < radius * radius
-
-        # The start's own disc bounds the dilated turn too, although the held arc never enters it.
-        shape = Shape((fx, fy, centre), (-uy, ux, across + np.array([[1.0], [-1.0]]) * radius), inside)
-        begins, _, columns = stretches_of(Arc(self.beta, self.l_r, length), shape, ex, ey)
-        for begin, column in zip(begins.tolist(), columns.tolist(), strict=True):
-            if begin < hops[which[column]]:
-                hops[which[column]], causes[which[column]] = begin, index[column]
+        begins = self._first_touch(length, np.array(self.sides)[rows[which]], angles[which], about[0, index], index)
+        for begin, curve, body in zip(begins.tolist(), which.tolist(), index.tolist(), strict=True):
+            if begin < hops[curve]:
+                hops[curve], causes[curve] = begin, body
         return hops, causes
+
+    def _first_touch(self, length: float, side: Index, angle: Array, about: Points, index: Index) -> Array:
+        """Return per pair of a fixed curve and an obstacle where along the arc from here the two first touch [m].
+
+        In complex numbers the quadratics of `shield.events` read, with the body point f, the obstacle o, d = f - o and
+        W = exp(i beta) + i kappa f:  a = |W|^2 - kappa Im(d* W) + kappa^2 E/4, b/2 = Re(d* W); a line of direction n
+        likewise, with W of the obstacle.
+
+        Args:
+            length: Where to stop [m], which is returned where the two do not touch.
+            side, angle: Side and turn angle [rad] of each curve.
+            about: Obstacles as the first row of `_seen_from` has them.
+            index: Which obstacle each is.
+        """
+        arc, radius = Arc(self.beta, self.l_r, length), self.radius[index]
+        flip = side != self.sides[0]
+        about = np.where(flip, (about - self.to_centre).conj() + self.to_centre, about)
+        kappa, ahead = arc.kappa * side, arc.cos_beta + (1j * arc.sin_beta) * side
+        direction = np.exp(1j * angle)
+        body = about - self.to_centre
+        # Circles about the turn's centre, outer and inner, about its start, and about the foot of the straight.
+        points = np.empty((3, about.size), np.complex128)
+        points[0], points[1] = -self.to_centre, 0.0
+        np.subtract((self.rho * self.first) * direction, self.to_centre, out=points[2])
+        way = ahead + (1j * kappa) * points
+        away = points - body
+        turning = away.conj() * way
+        edges = np.empty((4, about.size))
+        edges[0], edges[2:] = self.rho + radius, radius
+        np.maximum(self.rho - radius, 0.0, out=edges[1])
+        quarter = 0.25 * arc.kappa * arc.kappa
+        table = np.empty((3, 6, about.size))
+        a, half_b, c = table
+        c[1:4] = away.real * away.real + away.imag * away.imag
+        c[0] = c[1]
+        c[:4] -= edges * edges
+        half_b[1:4] = turning.real
+        half_b[0] = half_b[1]
+        a[1:4] = way.real * way.real + way.imag * way.imag - kappa * turning.imag
+        a[0] = a[1]
+        # The lines to either side of the straight: the obstacle's place across it, and its own way.
+        across = (about * direction.conj()).imag - self.rho * self.first.imag
+        normal = (1j * direction).conj() * (ahead + (1j * kappa) * body)
+        np.subtract(across, radius, out=c[4])
+        np.add(across, radius, out=c[5])
+        half_b[4:] = -0.5 * normal.real
+        a[4:] = (-0.5 * kappa) * normal.imag
+        a += quarter * c
+        s = roots_of(arc, a, half_b, c)
+        edges = np.empty((s.shape[0] + 2, about.size))
+        edges[0], edges[1:-1], edges[-1] = 0.0, s, arc.length
+        edges.sort(axis=0)
+        starts, ends = edges[:-1], edges[1:]
+        half = 0.25 * kappa * (starts + ends)
+        sine = np.sin(half)
+        back = np.cos(half) - 1j * sine
+        chord = 0.5 * (starts + ends) if arc.kappa == 0.0 else sine * (2.0 / kappa)
+        seen = (back * body - chord * ahead) * back + self.to_centre
+        hit = (self._nearest2(angle, seen, self._unturned(seen)) < radius * radius) & (ends > starts)
+        begins: Array = np.where(hit, starts, length).min(axis=0)
+        return begins
 
 
 def _openings(begins: list[float], ends: list[float], already: float, limit: float) -> list[tuple[float, float]]:
