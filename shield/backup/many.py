@@ -72,13 +72,13 @@ def together(conics: Sequence[Coefficients], columns: int) -> Array:
     return table
 
 
-def seen_from(arc: Arc, s: Array, x: Array, y: Array) -> tuple[Array, Array]:
+def seen_from(arc: Arc, s: Array | float, x: Array, y: Array) -> tuple[Array, Array]:
     """Return the body coordinates, after `s` metres, of points that were at (x, y) at the start (arrays broadcast)."""
     kappa = arc.kappa
     if kappa == 0.0:
         return x - s * arc.cos_beta, y - s * arc.sin_beta
     half = (0.5 * kappa) * s
-    sine, cosine = np.sin(half), np.cos(half)
+    sine, cosine = (math.sin(half), math.cos(half)) if isinstance(half, float) else (np.sin(half), np.cos(half))
     chord = (2.0 / kappa) * sine
     away_x = x - chord * (arc.cos_beta * cosine - arc.sin_beta * sine)
     away_y = y - chord * (arc.sin_beta * cosine + arc.cos_beta * sine)
@@ -93,7 +93,7 @@ def first_hits(arc: Arc, ox: Array, oy: Array, radius: Array) -> Array:
 
 
 def _first(arc: Arc, c: Array, roots: Array) -> Array:
-    first = roots.min(axis=0)
+    first: Array = roots.min(axis=0)
     first[first >= arc.length] = np.inf
     first[c <= 0.0] = 0.0  # touching counts: its root, s = 0, is not among those found
     return first
@@ -155,9 +155,10 @@ class AtOnce:
     def blocked(self, arc: Arc) -> Iterator[list[Blocked]]:
         """Yield where each sweep is blocked up to the end of `arc`, which is the one given at first or a part of it."""
         length = arc.length
-        roots = np.minimum(self.roots[:, 1:], length)
-        changes = (roots < length).any(axis=0)
-        x, y = seen_from(arc, np.array(0.5 * length), self.ox, self.oy)
+        # By event, then by which of its two roots.
+        roots = np.minimum(self.roots[:, 1:].swapaxes(0, 1), length, order="C")
+        changes: Mask = np.logical_or.reduce(roots < length, axis=1)
+        x, y = seen_from(arc, 0.5 * length, self.ox, self.oy)
         outer2, inner2 = self._bounds()
         always = _on_ring(x + self.l_r, y - self.centre_y, outer2, inner2)
         parts = []
@@ -169,9 +170,11 @@ class AtOnce:
                 done += 1
             else:
                 rows, held, bounds = slice(2 * len(self.centre_y), None), _straight_ahead(x, y, self.radius), None
-            some = changes[rows].any(axis=0)
+            some: Mask = np.logical_or.reduce(changes[rows], axis=0)
             always_in = (held & ~some).nonzero()[0]
-            parts.append(_Part(sweep.centre_y_m, roots[:, rows], bounds, some.nonzero()[0], always_in))
+            parts.append(
+                _Part(sweep.centre_y_m, roots[rows].reshape(-1, some.size), bounds, some.nonzero()[0], always_in)
+            )
         free = 0
         while free < len(parts):
             # What nothing blocks is often enough, so what comes after it waits until it is asked for.
@@ -194,14 +197,12 @@ class AtOnce:
         which = np.concatenate([part.changes for part in parts])
         if which.size == 0:
             return found
-        edges = np.full((which.size, 2 + 2 * max(part.roots.shape[1] for part in parts)), arc.length)
+        edges = np.full((which.size, 2 + max([part.roots.shape[0] for part in parts])), arc.length)
         edges[:, 0] = 0.0
         begin = 0
         for part in parts:
             begin, end = begin + part.changes.size, begin
-            for first, some in enumerate(part.roots):
-                width = some.shape[0]
-                edges[end:begin, 1 + first * width : 1 + (first + 1) * width] = some[:, part.changes].T
+            edges[end:begin, 1 : 1 + part.roots.shape[0]] = part.roots[:, part.changes].T
         edges.sort(axis=1)
         starts, ends = edges[:, :-1], edges[:, 1:]
         x, y = seen_from(arc, 0.5 * (starts + ends), self.ox[which][:, None], self.oy[which][:, None])

@@ -51,6 +51,7 @@ TWO_PI = 2.0 * math.pi
 
 Index = NDArray[np.intp]
 Points = NDArray[np.complex128]
+Unturned = tuple[Array, Array, NDArray[np.bool_]]
 Bodies = tuple[Array, Array, Array]
 """x, y and dilated radius of each obstacle in the body frame [m]."""
 
@@ -99,7 +100,7 @@ class Turns:
         if angles.size == 0:
             return found
         half = np.array([0.5 * (end - start) for start, end in spans])
-        unturned = tuple(part[rows] for part in self._unturned(about))
+        unturned = self._unturned(about, rows)
         room = np.sqrt(self._nearest2(angles[:, None], about[rows], unturned)) - self.radius - GUARD_M
         clear = (room >= half[rows % len(spans)][:, None] * self.pace).all(axis=1)
         for row in rows[clear].tolist():
@@ -205,17 +206,18 @@ class Turns:
         np.add(begin, TWO_PI, out=begin, where=begin < 0.0)
         return np.where(near, hit, TWO_PI).min(axis=1), begin, begin + width, (distance > self.l_r) & (width > 0.0)
 
-    def _unturned(self, about: Points) -> tuple[Array, Array, Array]:
-        """Return what of a point's distance from a turn's curve does not depend on its angle.
+    def _unturned(self, about: Points, rows: Index | slice) -> Unturned:
+        """Return what of a point's distance from a turn's curve does not depend on its angle, for rows of points.
 
-        That is the squared distances from its circle and from its start, and whether the start's radius has been passed.
+        That is the squared distances from its circle and from its start, and whether it is beyond the start's radius.
         """
         on_circle = np.abs(about) - self.rho
         from_start = about - self.to_centre
         square = from_start.real * from_start.real + from_start.imag * from_start.imag
-        return on_circle * on_circle, square, (about * self.first.conjugate()).imag >= 0.0
+        after = (about * self.first.conjugate()).imag >= 0.0
+        return (on_circle * on_circle)[rows], square[rows], after[rows]
 
-    def _nearest2(self, angle: Array, about: Points, unturned: tuple[Array, Array, Array]) -> Array:
+    def _nearest2(self, angle: Array, about: Points, unturned: Unturned) -> Array:
         """Return the squared distance of points from the curve of turn angle `angle` [m^2]."""
         on_circle, from_start, after = unturned
         # Along the straight and across it.
@@ -238,15 +240,16 @@ class Turns:
             rows, angles: Side and turn angle [rad] of each curve.
         """
         hops, causes = np.full(angles.size, length), np.full(angles.size, -1)
-        unturned = self._unturned(about)
+        unturned = self._unturned(about, rows)
         reach = self.radius + (length * self.pace + HOP_M)
-        near = self._nearest2(angles[:, None], about[rows], tuple(part[rows] for part in unturned)) < reach * reach
+        near = self._nearest2(angles[:, None], about[rows], unturned) < reach * reach
         met = near.any(axis=1)
         if not met.all():
             # One angle that nothing can come near is enough.
             return np.where(met, 0.0, length), causes
         which, index = near.nonzero()
-        begins = self._first_touch(length, np.array(self.sides)[rows[which]], angles[which], about[0, index], index)
+        row = rows[which]
+        begins = self._first_touch(length, np.array(self.sides)[row], angles[which], about[row, index], index)
         for begin, curve, body in zip(begins.tolist(), which.tolist(), index.tolist(), strict=True):
             if begin < hops[curve]:
                 hops[curve], causes[curve] = begin, body
@@ -262,12 +265,10 @@ class Turns:
         Args:
             length: Where to stop [m], which is returned where the two do not touch.
             side, angle: Side and turn angle [rad] of each curve.
-            about: Obstacles as the first row of `_seen_from` has them.
-            index: Which obstacle each is.
+            about: The obstacle of each, about the turn's centre.
+            index: Which obstacle it is.
         """
         arc, radius = Arc(self.beta, self.l_r, length), self.radius[index]
-        flip = side != self.sides[0]
-        about = np.where(flip, (about - self.to_centre).conj() + self.to_centre, about)
         kappa, ahead = arc.kappa * side, arc.cos_beta + (1j * arc.sin_beta) * side
         direction = np.exp(1j * angle)
         body = about - self.to_centre
@@ -309,7 +310,7 @@ class Turns:
         back = np.cos(half) - 1j * sine
         chord = 0.5 * (starts + ends) if arc.kappa == 0.0 else sine * (2.0 / kappa)
         seen = (back * body - chord * ahead) * back + self.to_centre
-        hit = (self._nearest2(angle, seen, self._unturned(seen)) < radius * radius) & (ends > starts)
+        hit = (self._nearest2(angle, seen, self._unturned(seen, slice(None))) < radius * radius) & (ends > starts)
         begins: Array = np.where(hit, starts, length).min(axis=0)
         return begins
 

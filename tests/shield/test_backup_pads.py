@@ -11,6 +11,7 @@ from shield.backup.along import _held_limit
 from shield.backup.family import Family, FamilyOf, Kind
 from shield.backup.passive import cover_moving
 from shield.backup.question import Question, bodies_of
+from shield.backup.still import at_once
 from shield.deadline import Deadline, Method, tolerable_deadline
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre, braking_slip_rad, grip_slip_rad
@@ -197,9 +198,10 @@ def test_the_held_arc_ends_a_switch_before_it_touches(count: int) -> None:
     bodies = [(20.0 + 30.0 * k, 0.0, 2.0) for k in range(count)]
     family_of = FamilyOf(car, 0.0, Reach.of(car, None))
     asked_of = Question(car, 0.0, bodies, family_of, 0.0, 100.0)
-    limit, cause = _held_limit(asked_of, family_of.after(50.0), Arc(0.0, L_M, 90.0), 50.0, 0.0)
+    family, arc = family_of.after(50.0), Arc(0.0, L_M, 90.0)
+    limit, cause = _held_limit(asked_of, family, arc, 50.0, 0.0, at_once(asked_of, family, arc))
     assert (limit, cause) == pytest.approx((18.0 - 0.25 * V_MPS, 0))
-    assert _held_limit(asked_of, family_of.after(9.0), Arc(0.0, L_M, 90.0), 9.0, 0.0) == (9.0, -1)
+    assert _held_limit(asked_of, family, arc, 9.0, 0.0, at_once(asked_of, family, arc)) == (9.0, -1)
 
 
 def test_a_pad_counts_like_radius_beside_moving_obstacles() -> None:
