@@ -22,6 +22,10 @@ VERSION = 1
 NEEDED = ("rounding", "everywhere", "deadlines")
 """Claims a guard needs: its deadlines are sound, and their rounding margins sufficient in every cell."""
 
+CELLS, STATES, FARTHEST_M, CAP_S = (24, 36, 20), 2, 60.0, 10.0
+"""What a certificate has to look at at least for a guard to rely on it: grid cells in r, xi and beta, seeded states a
+cell, the farthest obstacle [m], and the longest deadline [s], which is the longest that a guard asks about."""
+
 RESTS_ON = (
     "answer.py",
     "arc.py",
@@ -191,8 +195,9 @@ def require_cover(certificate: VehicleCertificate, vehicle: Vehicle) -> None:
     """Check that a guard of `vehicle` may rely on a certificate.
 
     Raises:
-        CertificateError: it is for other parameters or bounds, which are named; a claim a guard needs is not proved; or
-            it was proved with other sources than the ones installed, which are named.
+        CertificateError: it is for other parameters or bounds, which are named; a claim a guard needs is not proved; it
+            was proved over a smaller or coarser domain than a guard relies on; or with other sources than the ones
+            installed, which are named.
     """
     if certificate.fingerprint != vehicle.fingerprint():
         raise CertificateError(
@@ -204,12 +209,34 @@ def require_cover(certificate: VehicleCertificate, vehicle: Vehicle) -> None:
         if claim is None or claim.result != "proved":
             state = "missing" if claim is None else f"{claim.result} ({claim.note or claim.counter_example})"
             raise CertificateError(f"certificate {certificate.id[:12]} does not prove {name!r}: {state}")
+    if short := _short_of(certificate.domain):
+        raise CertificateError(
+            f"certificate {certificate.id[:12]} was proved over less than a guard relies on: {'; '.join(short)}; run "
+            f"`headway verify` again for vehicle {vehicle.name!r}"
+        )
     installed = source_hashes(RESTS_ON)
     if other := [name for name in RESTS_ON if certificate.sources.get(name) != installed[name]]:
         raise CertificateError(
             f"certificate {certificate.id[:12]} was proved with other sources than the ones installed: shield/"
             f"{', shield/'.join(other)}; run `headway verify` again for vehicle {vehicle.name!r}"
         )
+
+
+def _short_of(domain: Mapping[str, Any]) -> list[str]:
+    """Say in what a domain is smaller or coarser than a guard relies on."""
+    wanted: dict[str, float] = {"states": STATES, "farthest_m": FARTHEST_M, "cap_s": CAP_S}
+    short = [
+        f"{name} = {domain.get(name)!r} there, at least {least!r} wanted"
+        for name, least in wanted.items()
+        if not _reaches(domain.get(name), least)
+    ]
+    cells = domain.get("cells")
+    fine = isinstance(cells, list) and len(cells) == len(CELLS) and all(map(_reaches, cells, CELLS))
+    return short if fine else [*short, f"cells = {cells!r} there, at least {list(CELLS)!r} wanted"]
+
+
+def _reaches(value: object, least: float) -> bool:
+    return isinstance(value, int | float) and value >= least
 
 
 def source_hashes(names: Iterable[str]) -> dict[str, str]:

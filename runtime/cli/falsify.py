@@ -27,8 +27,13 @@ def falsify(
     """Look for a counter-example: worst speeds, switching instants, errors and obstacles within the declared bounds.
 
     Says how many states were simulated and how close any came to an obstacle. The exit code is 1 when a deadline or the
-    guard was broken.
+    guard was broken, and when there was nothing to attack: no deadline above zero, and no drive that got anywhere.
     """
+    if states == 0 and drives == 0:
+        raise typer.BadParameter(
+            "--states 0 and --drives 0 leave nothing to attack: give at least one of them a number above zero",
+            param_hint="--states",
+        )
     loaded = load_vehicle(vehicle)
     with Progress(console=Console(stderr=True), disable=json_output, transient=True) as progress:
         deadlines = progress.add_task("deadlines", total=max(states, 1))
@@ -48,8 +53,10 @@ def falsify(
         "guard": _of_drives(results),
     }
     broken = bool(report.counterexamples) or any(drive.broken for _, drive in results)
-    typer.echo(json.dumps({**answer, "broken": broken}) if json_output else _text(answer, broken))
-    if broken:
+    attacked = report.attacked > 0 or any(drive.way_m > 0.0 for _, drive in results)
+    found = {**answer, "attacked": attacked, "broken": broken}
+    typer.echo(json.dumps(found) if json_output else _text(found, states > 0))
+    if broken or not attacked:
         raise typer.Exit(1)
 
 
@@ -84,7 +91,7 @@ def _of_drives(results: list[tuple[int, Drive]]) -> dict[str, Any]:
     }
 
 
-def _text(answer: dict[str, Any], broken: bool) -> str:
+def _text(answer: dict[str, Any], asked: bool) -> str:
     deadlines, guard = answer["deadlines"], answer["guard"]
     lines = [
         f"vehicle    {answer['vehicle']}, seed {answer['seed']}",
@@ -96,7 +103,20 @@ def _text(answer: dict[str, Any], broken: bool) -> str:
     ]
     lines += [f"broken     {json.dumps(item)}" for item in deadlines["counterexamples"][:3]]
     lines += [f"broken     the drive of seed {seed}" for seed in guard["broken_seeds"]]
-    return "\n".join([*lines, "BROKEN" if broken else "nothing broken"])
+    return "\n".join([*lines, _verdict(answer, asked)])
+
+
+def _verdict(answer: dict[str, Any], asked: bool) -> str:
+    deadlines, guard = answer["deadlines"], answer["guard"]
+    if answer["broken"]:
+        return "BROKEN"
+    none = f"none of {deadlines['situations']:,} situations has a deadline above zero"
+    if not answer["attacked"]:
+        drives = f"no drive of {guard['drives']} got anywhere"
+        return f"NOTHING ATTACKED: {'; '.join([none] * asked + [drives] * (guard['drives'] > 0))}"
+    if asked and deadlines["attacked"] == 0:
+        return f"nothing broken in the drives; no deadline was attacked: {none}"
+    return "nothing broken"
 
 
 def _metres(value: float | None) -> str:

@@ -23,7 +23,9 @@ def verify(
     sample: Annotated[
         int | None,
         typer.Option(
-            min=1, help="With --check: look at this many columns of states, and that share of rings; default all"
+            min=1,
+            help="With --check: look at this many columns of states, and that share of rings, but one of each claim at "
+            "least; default all",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the states, or with --check of the sample; default 1")] = None,
@@ -100,6 +102,7 @@ def _check(path: Path, name: str | None, sample: int | None, seed: int, workers:
             "stands": stands,
             "units": found.units,
             "of": found.of,
+            "by_claim": found.claims,
             "disagreements": found.disagreements,
             "made_with_other": found.stale,
         }
@@ -109,7 +112,9 @@ def _check(path: Path, name: str | None, sample: int | None, seed: int, workers:
             typer.echo(line)
         if found.stale:
             typer.echo(f"made with other versions of {', '.join(found.stale)}")
-        typer.echo(f"{'stands' if stands else 'DOES NOT STAND'}: {found.units} of {found.of} units carried out again")
+        shares = ", ".join(f"{name} {done} of {of}" for name, (done, of) in found.claims.items() if of)
+        verdict = "stands" if stands else "DOES NOT STAND"
+        typer.echo(f"{verdict}: {found.units} of {found.of} units carried out again ({shares})")
     if not stands:
         raise typer.Exit(1)
 

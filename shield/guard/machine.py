@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from shield.certificate import CAP_S
 from shield.deadline import Method, tolerable_deadline
 from shield.guard.certify import Pair, certified_pair, quick_deadline
 from shield.guard.flight import CommandLog, Issued, grow_for_flight
@@ -57,7 +58,7 @@ class GuardSettings:
     tick_s: float = 0.02
     proposal_max_age_s: float = 0.2
     state_max_age_s: float = 0.5
-    cap_s: float = 10.0
+    cap_s: float = CAP_S
     comfort_s: float = 0.1
     report_barrier: bool = True
     ladder: Ladder = field(default_factory=Ladder)

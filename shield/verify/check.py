@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,12 +20,14 @@ class Check:
     Args:
         units: How many units were carried out again.
         of: How many there are.
+        claims: Of each claim, how many of its units were carried out again and how many there are.
         disagreements: What came out otherwise than the certificate says; empty when it stands.
         stale: Sources or versions that differ from those the certificate was made with.
     """
 
     units: int
     of: int
+    claims: Mapping[str, tuple[int, int]]
     disagreements: tuple[str, ...]
     stale: tuple[str, ...]
 
@@ -40,15 +43,16 @@ def check(
     """Carry out a certificate's units again and compare.
 
     Args:
-        sample: How many columns of the grid to look at, and the same share of the rings, drawn with `seed`; None: all.
-            The claims about the barrier and the arithmetic are always proved again.
+        sample: How many columns of the grid to look at, drawn with `seed`, and the same share, but at least one, of
+            the rings of each other claim about the grid; None: all. The claims about the barrier and the arithmetic
+            are always proved again.
         workers, progress: As for `shield.verify.run.verify`.
     Raises:
         CertificateError: the certificate's vehicle or settings cannot be read back.
     """
     vehicle, settings = restored(certificate)
     every = unit_names(vehicle, settings)
-    units = every if sample is None else _drawn(every, sample, seed)
+    units = every if sample is None else _drawn(every, settings, sample, seed)
     outcomes = []
     for outcome in run_units(vehicle, settings, units, workers):
         outcomes.append(outcome)
@@ -67,7 +71,8 @@ def check(
                 f"{name}: {there.cells} cells and {there.states} states there, {here.cells}, {here.states} here"
                 + ("" if there.whole == here.whole else ", other whole cells")
             )
-    return Check(len(units), len(every), tuple(wrong), stale(certificate))
+    counts = {name: (_of_claim(units, name), _of_claim(every, name)) for name in again.claims}
+    return Check(len(units), len(every), counts, tuple(wrong), stale(certificate))
 
 
 def _other_rings(there: Claim | None, here: Claim) -> list[str]:
@@ -111,10 +116,22 @@ def restored(certificate: VehicleCertificate) -> tuple[Vehicle, Settings]:
     return vehicle, settings
 
 
-def _drawn(units: list[str], sample: int, seed: int) -> list[str]:
+def _of_claim(units: list[str], name: str) -> int:
+    return sum(unit.split("/")[0] == name for unit in units)
+
+
+def _drawn(units: list[str], settings: Settings, sample: int, seed: int) -> list[str]:
+    """Return the claims without a grid, `sample` columns, and of each other claim and method the same share of rings.
+
+    No claim goes without: of every pool at least one is drawn.
+    """
     rng = random.Random(seed)
-    columns = [unit for unit in units if unit.startswith(f"{DEADLINES}/")]
-    rings = [unit for unit in units if unit.startswith((f"{CELLS}/", f"{EVERYWHERE}/"))]
-    share = min(1.0, sample / max(1, len(columns)))
-    drawn = set(rng.sample(columns, min(sample, len(columns)))) | set(rng.sample(rings, math.ceil(share * len(rings))))
+    pools: dict[str, list[str]] = {}
+    for unit in units:
+        if unit not in CLAIMS:
+            pools.setdefault(unit.rpartition("/")[0], []).append(unit)
+    share = min(1.0, sample / (settings.cells[0] * settings.cells[1]))
+    drawn: set[str] = set()
+    for name, pool in pools.items():
+        drawn.update(rng.sample(pool, min(len(pool), sample if name == DEADLINES else math.ceil(share * len(pool)))))
     return [unit for unit in units if unit in CLAIMS or unit in drawn]

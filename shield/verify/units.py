@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flint import ctx
 
+from shield import certificate
 from shield.deadline import Deadline, Method, tolerable_deadline
 from shield.manoeuvre import grip_slip_rad
 from shield.state import Disc, State
@@ -52,15 +53,17 @@ class Settings:
         states: Seeded states a cell, besides its centre.
         farthest_m: Largest distance of the grid [m].
         cap_s: Cap of the deadlines asked for [s].
+        whole_cap_s: Cap of those that `cells` proves whole cells of [s].
         seed: Of the states.
         halvings: How often a cell of the outermost ring is halved at most in proving it whole; cells of other rings
             down to leaves of the same volume.
     """
 
-    cells: tuple[int, int, int] = (24, 36, 20)
-    states: int = 2
-    farthest_m: float = 60.0
-    cap_s: float = 4.0
+    cells: tuple[int, int, int] = certificate.CELLS
+    states: int = certificate.STATES
+    farthest_m: float = certificate.FARTHEST_M
+    cap_s: float = certificate.CAP_S
+    whole_cap_s: float = 4.0
     seed: int = 1
     halvings: int = 14
 
@@ -151,11 +154,11 @@ def _run_ring(vehicle: Vehicle, settings: Settings, unit: str, method: Method, r
 
     def ask(state: State) -> Deadline:
         disc = Disc(0.0, 0.0, reference_radius_m(vehicle) - vehicle.radius_m)
-        return tolerable_deadline(method, vehicle, state, [disc], settings.cap_s)
+        return tolerable_deadline(method, vehicle, state, [disc], settings.whole_cap_s)
 
     last = ring_cells(vehicle, settings, settings.cells[0] - 1)
     floor = float(last.volume().max()) / 2.0**settings.halvings
-    found = prove_ring(vehicle, method, cells, settings.cap_s * vehicle.v_max_mps, floor, ask)
+    found = prove_ring(vehicle, method, cells, settings.whole_cap_s * vehicle.v_max_mps, floor, ask)
     result = "proved" if not found.open_cells else "partly proved"
     if found.contradiction is not None:
         names = ("r_m", "xi_rad", "beta_rad")

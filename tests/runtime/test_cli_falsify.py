@@ -54,6 +54,32 @@ def test_a_broken_deadline_is_printed_and_fails(monkeypatch: pytest.MonkeyPatch)
     assert worst["situation"]["obstacles"]
 
 
+def test_nothing_to_attack_is_a_usage_error() -> None:
+    result = CliRunner().invoke(APPLICATION, ["--vehicle", "config1", "--states", "0", "--drives", "0"])
+    assert result.exit_code == 2
+    assert "leave nothing to attack" in " ".join(result.stderr.replace("│", " ").split())
+    assert "nothing broken" not in result.stdout
+
+
+def hopeless(vehicle: Vehicle, _state: State, _obstacles: Sequence[Disc], cap_s: float) -> Deadline:
+    """Answer zero, whatever is asked."""
+    return tolerable_deadline(Method.BACKUP, vehicle, State(0.0, 0.0, 0.0, 0.0), [Disc(0.0, 0.0, 1.0)], cap_s)
+
+
+def test_where_no_deadline_was_above_zero_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert falsify_deadlines.__kwdefaults__ is not None
+    monkeypatch.setitem(falsify_deadlines.__kwdefaults__, "ask", hopeless)
+    result = CliRunner().invoke(APPLICATION, ["--vehicle", "config1", "--states", "1", "--drives", "0"])
+    assert result.exit_code == 1
+    assert "NOTHING ATTACKED: none of 6,464 situations has a deadline above zero" in result.stdout
+    assert "nothing broken" not in result.stdout
+    found = CliRunner().invoke(APPLICATION, ["--vehicle", "config1", "--states", "1", "--drives", "0", "--json"])
+    assert (json.loads(found.stdout)["attacked"], json.loads(found.stdout)["broken"]) == (False, False)
+    driven = CliRunner().invoke(APPLICATION, ["--vehicle", "config1", "--states", "1", "--drives", "1"])
+    assert driven.exit_code == 0
+    assert "nothing broken in the drives; no deadline was attacked: none of 6,464 situations" in driven.stdout
+
+
 def test_an_unknown_vehicle_is_named() -> None:
     result = CliRunner().invoke(APPLICATION, ["--vehicle", "nothing"])
     assert result.exit_code != 0

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 pytest.importorskip("flint")
 
 from runtime.cli import verify as command
+from shield import certificate as certificate_module
 from shield.certificate import load_certificate
 from shield.errors import CertificateError, VehicleFileError
 from shield.verify import check, run, units
@@ -23,8 +24,11 @@ APPLICATION.command()(command.verify)
 @pytest.fixture(autouse=True)
 def _coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """A grid that takes a second instead of minutes."""
-    coarse = units.Settings(cells=(2, 3, 2), states=1)
+    coarse = units.Settings(cells=(2, 3, 2), states=1, cap_s=4.0)
     monkeypatch.setattr(units, "Settings", lambda seed: replace(coarse, seed=seed))
+    monkeypatch.setattr(certificate_module, "CELLS", coarse.cells)
+    monkeypatch.setattr(certificate_module, "STATES", coarse.states)
+    monkeypatch.setattr(certificate_module, "CAP_S", coarse.cap_s)
 
 
 def headway(*arguments: str | Path) -> tuple[int, str]:
@@ -53,7 +57,9 @@ def test_make_and_check(tmp_path: Path) -> None:
     assert (answer["units"], answer["of"], answer["made_with_other"]) == (units, units, [])
     code, text = headway("--check", out, "--sample", "1", "--seed", "7", "--workers", "1")
     assert code == 0
-    assert "stands: 5 of 15 units carried out again" in text  # the claims, one column, one ring
+    # The claims, one column, one ring of every state and one of each method.
+    assert "stands: 7 of 15 units carried out again" in text
+    assert "everywhere 1 of 2, deadlines 1 of 6, cells 2 of 4" in text
 
 
 def test_a_claim_that_fails_is_exit_code_1(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ pytest.importorskip("flint")
 
 from flint import arb, ctx
 
+from shield import certificate as certificate_module
 from shield.arc import advance
 from shield.barrier import Array, barrier_slope, barrier_value, class_k_gain, least_distance
 from shield.certificate import (
@@ -33,11 +34,13 @@ from shield.certificate import (
 )
 from shield.deadline import Certificate, Deadline, Interval, Method, tolerable_deadline
 from shield.errors import CertificateError
+from shield.guard import GuardSettings
 from shield.manoeuvre import Manoeuvre
 from shield.state import Disc, State
 from shield.vehicle import Barrier, Bounds, Vehicle, load_vehicle
 from shield.verify import run as run_module
 from shield.verify.cells import PRECISION_BITS, Cell, Verdict, ball, prove, split
+from shield.verify.check import _drawn as drawn_units
 from shield.verify.check import check, restored, stale
 from shield.verify.claims import admissible, admissible_box, inclusion, inclusion_box, rounding, rounding_box
 from shield.verify.deadlines import Seen, sound, unsupported
@@ -47,7 +50,15 @@ from shield.verify.units import Outcome, Settings, column_cells, domain, ring_ce
 from shield.verify.whole import Boxes, Ring, body_point, followed, halved, prove_cells, prove_ring
 
 CONFIGURATIONS = {name: load_vehicle(name) for name in ("config1", "config2", "demo")}
-SMALL = Settings(cells=(2, 3, 2), states=1, halvings=3)
+SMALL = Settings(cells=(2, 3, 2), states=1, cap_s=4.0, halvings=3)
+
+
+@pytest.fixture
+def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the small grid enough for a guard."""
+    for name in ("CELLS", "STATES", "CAP_S"):
+        monkeypatch.setattr(certificate_module, name, getattr(SMALL, name.lower()))
+
 
 RINGS = [f"cells/{method}/{ring}" for method in ("barrier", "backup") for ring in range(2)]
 
@@ -528,6 +539,7 @@ def test_whole_cells_are_said_to_be_what_they_are() -> None:
     assert "brakes" in left_out.note
 
 
+@pytest.mark.usefixtures("small_grid")
 def test_another_source_of_deadlines_does_not_cover(
     certificate: VehicleCertificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,6 +587,7 @@ def test_units_cover_the_domain_and_are_reproducible() -> None:
         run_unit(vehicle, SMALL, "deadlines/6")
 
 
+@pytest.mark.usefixtures("small_grid")
 def test_a_certificate_is_written_read_covered_and_checked(tmp_path: Path) -> None:
     vehicle = CONFIGURATIONS["config2"]
     seen: list[tuple[int, int]] = []
@@ -593,8 +606,9 @@ def test_a_certificate_is_written_read_covered_and_checked(tmp_path: Path) -> No
     for sample in (None, 2):
         found = check(certificate, sample=sample, workers=1)
         assert found.disagreements == ()
-        assert found.units == (15 if sample is None else 7)
+        assert found.units == (15 if sample is None else 8)
         assert found.of == 15
+        assert found.claims["everywhere"] == (2 if sample is None else 1, 2)
 
 
 @pytest.mark.timeout(120)  # two interpreters start, on a machine that may be busy
@@ -658,6 +672,55 @@ def certificate() -> VehicleCertificate:
     return verify(load_vehicle("demo"), SMALL, workers=1)
 
 
+@pytest.mark.parametrize("sample", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sample_holds_something_of_every_claim(sample: int, seed: int) -> None:
+    """However few the rings of one claim are beside another's; a share that rounds down to none was drawn once."""
+    grid = replace(SMALL, cells=(20, 30, 1))
+    for name in ("config1", "passenger_car"):
+        vehicle = load_vehicle(name)
+        every = unit_names(vehicle, grid)
+        drawn = drawn_units(every, grid, sample, seed)
+        assert drawn == [unit for unit in every if unit in drawn]
+        assert {unit.rpartition("/")[0] or unit for unit in drawn} == {
+            unit.rpartition("/")[0] or unit for unit in every
+        }
+        assert sum(unit.startswith("deadlines/") for unit in drawn) == sample
+        assert sum(unit.startswith("everywhere/") for unit in drawn) == 1
+    no_columns = [unit for unit in every if not unit.startswith("deadlines/")]
+    assert sum(unit.startswith("everywhere/") for unit in drawn_units(no_columns, grid, 300, seed)) == 10
+
+
+@pytest.mark.usefixtures("small_grid")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"cells": [2, 3, 1]}, r"cells = \[2, 3, 1\] there, at least \[2, 3, 2\] wanted"),
+        ({"cells": [12]}, r"cells = \[12\] there"),
+        ({"cells": None}, r"cells = None there"),
+        ({"states": 0}, "states = 0 there, at least 1 wanted"),
+        ({"farthest_m": 59.0}, r"farthest_m = 59\.0 there, at least 60\.0 wanted"),
+        ({"cap_s": 3.0}, r"cap_s = 3\.0 there, at least 4\.0 wanted"),
+        ({"cap_s": "long"}, "cap_s = 'long' there"),
+    ],
+)
+def test_a_smaller_or_coarser_domain_does_not_cover(
+    certificate: VehicleCertificate, change: dict[str, object], says: str
+) -> None:
+    demo = CONFIGURATIONS["demo"]
+    require_cover(replace(certificate, domain={**certificate.domain, "cells": [4, 3, 3], "cap_s": 12}), demo)
+    with pytest.raises(CertificateError, match=f"less than a guard relies on: .*{says}"):
+        require_cover(replace(certificate, domain={**certificate.domain, **change}), demo)
+
+
+def test_no_guard_asks_beyond_the_longest_deadline_that_is_proved() -> None:
+    assert GuardSettings().cap_s <= certificate_module.CAP_S == Settings().cap_s
+    shipped = shipped_certificate(CONFIGURATIONS["config1"])
+    assert shipped is not None
+    assert shipped.domain["cap_s"] >= GuardSettings().cap_s
+
+
+@pytest.mark.usefixtures("small_grid")
 def test_a_certificate_of_another_vehicle_does_not_cover(certificate: VehicleCertificate) -> None:
     demo = CONFIGURATIONS["demo"]
     require_cover(certificate, replace(demo, name="other name"))
