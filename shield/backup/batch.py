@@ -9,6 +9,10 @@ is enough.
 The manoeuvres are the two circles, the straight line and, with one obstacle, the turns that end in a straight; with
 several obstacles those turns are left out, and the answer is then at most what `tolerable_deadline` gives. A hop ends
 `STEP_BACK_M` early, so that the next one sees the entry it stopped at ahead of itself.
+
+Rounding can hide the roots of a shallow crossing. So the held arc ends where it misses a disc by less than `GRAZE`, as
+in the single query, and a manoeuvre counts as clear only where it is so by more: passing an edge more closely later, it
+then comes in by less than rounding, which the margin on every radius holds.
 """
 
 import math
@@ -18,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shield.backup.question import MARGIN_M, MARGIN_RELATIVE
+from shield.events import GRAZE, LEAST_INNER_M
 from shield.manoeuvre import grip_slip_rad
 from shield.vehicle import Bounds, Vehicle
 
@@ -125,25 +130,28 @@ class _Chunk:
 
     def length_of(self, u: Array) -> Array:
         """Return the arc length [m] at which u = -1/t."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             t = -1.0 / u
             s = np.where(self.kappa == 0.0, t, np.arctan(0.5 * self.kappa * t) * (2.0 / self.kappa))
         s = np.where(s < 0.0, s + self.period, s)
         return np.where(u == np.inf, FOREVER, np.where(u == -np.inf, 0.0, s))
 
     def circle(self, fx: float, fy: float, rho: float) -> Array:
-        """Return per pair the u of the next entry into the ring about the body point f, of radius rho, dilated."""
+        """Return per pair the u of the next entry into the ring about the body point f, of radius rho, dilated.
+
+        A radius of zero is the vehicle itself on the held arc.
+        """
         kappa = self.kappa[:, None]
         dx, dy = fx - self.x, fy - self.y
         square = dx * dx + dy * dy
         outer, inner = rho + self.radius, rho - self.radius
-        outside = square >= outer * outer
-        inside = (inner > 0.0) & (square <= inner * inner)
+        outside = square >= outer * outer + GRAZE
+        inside = (inner > LEAST_INNER_M) & (square <= inner * inner - GRAZE)
         edge = np.where(outside, outer, inner)
         e = square - edge * edge
         wx, wy = self.cosine[:, None] - kappa * fy, self.sine[:, None] + kappa * fx
         a = wx * wx + wy * wy + kappa * (dy * wx - dx * wy) + 0.25 * kappa * kappa * e
-        first, second = self._roots(a, dx * wx + dy * wy, e)
+        first, second = self._roots(a, dx * wx + dy * wy, e, GRAZE if rho == 0.0 else 0.0)
         return np.where(outside | inside, np.minimum(first, second), -np.inf)
 
     def straight(self) -> Array:
@@ -151,7 +159,7 @@ class _Chunk:
         kappa = self.kappa[:, None]
         x, y, radius = self.x, self.y, self.radius
         wx, wy = self.cosine[:, None] - kappa * y, self.sine[:, None] + kappa * x
-        least = np.where((x > 0.0) & (np.abs(y) < radius), -np.inf, np.inf)
+        least = np.where((x > 0.0) & (np.abs(y) < radius + GRAZE), -np.inf, np.inf)
         for edge in (radius, -radius):
             q = y - edge
             for u in self._roots(0.5 * kappa * wx + 0.25 * kappa * kappa * q, -0.5 * wy, q):
@@ -170,12 +178,14 @@ class _Chunk:
         first, second = self._roots(
             0.5 * kappa * (ny * wx - nx * wy) + 0.25 * kappa * kappa * q, -0.5 * (nx * wx + ny * wy), q
         )
-        return np.where(q < 0.0, np.minimum(first, second), -np.inf)
+        return np.where(q < -GRAZE, np.minimum(first, second), -np.inf)
 
-    def _roots(self, a: Array, half_b: Array, c: Array) -> tuple[Array, Array]:
-        """Return u = -1/t of both roots of a t^2 + 2 half_b t + c; inf for none."""
+    def _roots(self, a: Array, half_b: Array, c: Array, graze: float = 0.0) -> tuple[Array, Array]:
+        """Return u = -1/t of both roots of a t^2 + 2 half_b t + c; inf for none. A miss by `graze` has roots too."""
         discriminant = half_b * half_b - a * c
         none = discriminant < 0.0
+        if graze > 0.0:
+            none = discriminant < -graze * np.abs(a + 0.25 * (self.kappa * self.kappa)[:, None] * c)
         q = -(half_b + np.copysign(np.sqrt(np.maximum(discriminant, 0.0)), half_b))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             first, second = -q / c, -a / q
