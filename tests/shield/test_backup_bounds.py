@@ -90,6 +90,38 @@ def test_less_grip_never_lengthens_against_one_disc_ahead(share: float, obstacle
         last = answer
 
 
+@pytest.mark.parametrize(("name", "values"), [("a_max_mps2", [2.0, 4.0, 9.0]), ("deceleration_mps2", [9.0, 6.0, 3.0])])
+@given(share=shares, speed=st.floats(0.0, 12.0), obstacles=scenes())
+def test_faster_acceleration_or_weaker_brakes_never_lengthen(
+    name: str, values: list[float], share: float, speed: float, obstacles: list[Disc]
+) -> None:
+    change: dict[str, Any]
+    last = math.inf
+    for value in values:
+        change = {name: value}
+        answer = backup(replace(CAR, **change), State(0.0, 0.0, 0.0, share * 0.8, speed), obstacles).deadline_s
+        assert answer <= last + EPSILON_M / 4.0
+        last = answer
+
+
+def test_less_grip_may_lengthen_where_only_the_wider_circle_misses_a_post() -> None:
+    """The one exception, and why the order is claimed without a declared grip, or for what lies ahead, alone.
+
+    A post stands on either full-lock circle, and a wall all round closes every way out: with full grip nothing is
+    clear. The circle that a lower grip allows goes round outside its post, and so the same scene has a deadline.
+    """
+    car = replace(CAR, deceleration_mps2=None, a_max_mps2=None)
+    assert car.bounds.lateral_accel_mps2 is None
+    far = car.rho_rear_m + car.rho_m
+    posts = [Disc(-car.l_r_m, side * far, 0.3) for side in (1.0, -1.0)]
+    wall = [Disc(40.0 * math.cos(0.1 * k), 40.0 * math.sin(0.1 * k), 3.0) for k in range(63)]
+    state = State(0.0, 0.0, 0.0, 0.0)
+    assert backup(car, state, [*posts, *wall]).deadline_s == 0.0
+    assert backup(bounded(car, lateral_accel_mps2=20.0), state, [*posts, *wall]).deadline_s > 0.4
+    # Less again, and the circle no longer fits within the wall.
+    assert backup(bounded(car, lateral_accel_mps2=5.0), state, [*posts, *wall]).deadline_s == 0.0
+
+
 def test_a_held_slip_angle_beyond_the_grip_is_refused() -> None:
     car = bounded(CAR, lateral_accel_mps2=7.0)
     assert grip_slip_rad(car) == pytest.approx(math.asin(1.6 * 7.0 / 144.0))
