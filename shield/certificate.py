@@ -30,6 +30,7 @@ RESTS_ON = (
     "answer.py",
     "arc.py",
     "backup/along.py",
+    "backup/at_once.py",
     "backup/clear.py",
     "backup/cover.py",
     "backup/family.py",

@@ -2,11 +2,12 @@
 
 import math
 
+from shield.backup.at_once import AtOnce
 from shield.backup.clear import first_hit
 from shield.backup.cover import Clear, best_from
 from shield.backup.family import Family
 from shield.backup.gaps import TurnsOf
-from shield.backup.many import AtOnce, first_hits
+from shield.backup.many import first_hits
 from shield.backup.passive import cover_moving
 from shield.backup.question import MARGIN_M, Cover, Question, grown
 from shield.backup.still import at_once, blocked_of_each, clear_of, name_of

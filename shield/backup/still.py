@@ -6,10 +6,11 @@ Up to `FEW` obstacles are asked one by one (`shield.backup.clear`), more of them
 import math
 from collections.abc import Iterator
 
+from shield.backup.at_once import AtOnce, plain
 from shield.backup.clear import blocked, first_hit
 from shield.backup.cover import Blocked, Clear, clear_stretches
 from shield.backup.family import Family, Kind, Sweep
-from shield.backup.many import AtOnce, blocked_many, first_hits, plain
+from shield.backup.many import blocked_many, first_hits
 from shield.backup.question import Question
 from shield.backup.sensing import beyond_range, beyond_view
 from shield.events import Arc

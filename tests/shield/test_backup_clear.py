@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shield.backup.at_once import AtOnce, plain
 from shield.backup.clear import blocked, first_hit
 from shield.backup.family import Kind, Sweep
-from shield.backup.many import Array, AtOnce, blocked_many, first_hits, plain
+from shield.backup.many import Array, blocked_many, first_hits
 from shield.backup.sensing import beyond_range, beyond_view
 from shield.events import Arc
 from shield.manoeuvre import Manoeuvre
