@@ -33,6 +33,7 @@ RESTS_ON = (
     "backup/at_once.py",
     "backup/clear.py",
     "backup/cover.py",
+    "backup/curve.py",
     "backup/family.py",
     "backup/gaps.py",
     "backup/many.py",

@@ -10,7 +10,7 @@ and the straight line is blocked for theta in (gamma - hi, gamma - lo),
 
     lo = max(-asin((R + rho_r)/D), -acos(l/D)),  hi = min(asin((R - rho_r)/D), acos(l/D)),  never if D <= l.
 
-With theta fixed the manoeuvre is a fixed curve, and there are two ways to say where along the held arc it is clear.
+With theta fixed the manoeuvre is a fixed curve (`shield.backup.curve`), and there are two ways to say where along the held arc it is clear.
 Seen from the body an obstacle moves |w| = |(cos beta - kappa y, sin beta + kappa x)| metres a metre, all along, so that
 a curve which at one place passes every obstacle at a distance of R + h |w| is clear for h metres either way: that
 settles most short stretches between other manoeuvres, many at a time (`spans_clear`). How far exactly a fixed curve
@@ -24,8 +24,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from shield.backup.curve import Curve, Index, Points
 from shield.backup.family import Sweep
-from shield.backup.many import Array, roots_of
+from shield.backup.many import Array
 from shield.events import Arc
 
 HOP_M = 1e-3
@@ -49,9 +50,6 @@ CLOSED = -2
 
 TWO_PI = 2.0 * math.pi
 
-Index = NDArray[np.intp]
-Points = NDArray[np.complex128]
-Unturned = tuple[Array, Array, NDArray[np.bool_]]
 Bodies = tuple[Array, Array, Array]
 """x, y and dilated radius of each obstacle in the body frame [m]."""
 
@@ -76,9 +74,7 @@ class Turns:
         x, y, radius = bodies
         self.radius, self.places = radius, x + 1j * y
         self.arc = Arc(beta_rad, l_r, length)
-        self.to_centre = complex(l_r, -rho_rear)
-        # Unit vector from the centre to the start of the turn: at the angle slip - pi/2.
-        self.first = complex(math.sin(slip), -math.cos(slip))
+        self.curve = Curve(rho, complex(math.sin(slip), -math.cos(slip)), complex(l_r, -rho_rear))
         kappa = self.arc.kappa
         self.pace = np.hypot(self.arc.cos_beta - kappa * y, self.arc.sin_beta + kappa * x)
         # What is divided by the distance D to give the sines of four angles; D/(2 rho) is still to add to the last.
@@ -100,8 +96,8 @@ class Turns:
         if angles.size == 0:
             return found
         half = np.array([0.5 * (end - start) for start, end in spans])
-        unturned = self._unturned(about, rows)
-        room = np.sqrt(self._nearest2(angles[:, None], about[rows], unturned)) - self.radius - GUARD_M
+        unturned = self.curve.unturned(about, rows)
+        room = np.sqrt(self.curve.nearest2(angles[:, None], about[rows], unturned)) - self.radius - GUARD_M
         clear = (room >= half[rows % len(spans)][:, None] * self.pace).all(axis=1)
         for row in rows[clear].tolist():
             span = row % len(spans)
@@ -153,7 +149,7 @@ class Turns:
             turned.append(back * back)
             shift.append((2.0 * sine / kappa if kappa != 0.0 else s) * ahead * back)
         seen = np.array(turned)[:, None] * self.places - np.array(shift)[:, None]
-        return np.concatenate([seen if side > 0 else seen.conj() for side in self.sides]) + self.to_centre
+        return np.concatenate([seen if side > 0 else seen.conj() for side in self.sides]) + self.curve.to_centre
 
     def _candidates(self, about: Points, ends: bool) -> tuple[Index, Array]:
         """Return candidate turn angles [rad] with their row: open ahead, and the turn up to there hits nothing.
@@ -206,31 +202,6 @@ class Turns:
         np.add(begin, TWO_PI, out=begin, where=begin < 0.0)
         return np.where(near, hit, TWO_PI).min(axis=1), begin, begin + width, (distance > self.l_r) & (width > 0.0)
 
-    def _unturned(self, about: Points, rows: Index | slice) -> Unturned:
-        """Return what of a point's distance from a turn's curve does not depend on its angle, for rows of points.
-
-        That is the squared distances from its circle and from its start, and whether it is beyond the start's radius.
-        """
-        on_circle = np.abs(about) - self.rho
-        from_start = about - self.to_centre
-        square = from_start.real * from_start.real + from_start.imag * from_start.imag
-        after = (about * self.first.conjugate()).imag >= 0.0
-        return (on_circle * on_circle)[rows], square[rows], after[rows]
-
-    def _nearest2(self, angle: Array, about: Points, unturned: Unturned) -> Array:
-        """Return the squared distance of points from the curve of turn angle `angle` [m^2]."""
-        on_circle, from_start, after = unturned
-        # Along the straight and across it.
-        seen = about * np.exp(-1j * angle)
-        along, across = seen.real, seen.imag
-        # On the turn's side of both its ends, or of one when it is more than half a circle.
-        before = along * self.first.imag >= across * self.first.real
-        turned = np.where(angle <= math.pi, after & before, after | before)
-        behind = np.minimum(along - self.rho * self.first.real, 0.0)
-        aside = across - self.rho * self.first.imag
-        nearest: Array = np.minimum(np.where(turned, on_circle, from_start), behind * behind + aside * aside)
-        return nearest
-
     def _clear_until(self, length: float, about: Points, rows: Index, angles: Array) -> tuple[Array, Index]:
         """Return, per turn angle, how far along the arc from here the fixed curve stays clear, and what ends it.
 
@@ -240,79 +211,23 @@ class Turns:
             rows, angles: Side and turn angle [rad] of each curve.
         """
         hops, causes = np.full(angles.size, length), np.full(angles.size, -1)
-        unturned = self._unturned(about, rows)
+        unturned = self.curve.unturned(about, rows)
         reach = self.radius + (length * self.pace + HOP_M)
-        near = self._nearest2(angles[:, None], about[rows], unturned) < reach * reach
+        near = self.curve.nearest2(angles[:, None], about[rows], unturned) < reach * reach
         met = near.any(axis=1)
         if not met.all():
             # One angle that nothing can come near is enough.
             return np.where(met, 0.0, length), causes
         which, index = near.nonzero()
         row = rows[which]
-        begins = self._first_touch(length, np.array(self.sides)[row], angles[which], about[row, index], index)
+        arc = Arc(self.beta, self.l_r, length)
+        begins = self.curve.first_touch(
+            arc, np.array(self.sides)[row], angles[which], about[row, index], self.radius[index]
+        )
         for begin, curve, body in zip(begins.tolist(), which.tolist(), index.tolist(), strict=True):
             if begin < hops[curve]:
                 hops[curve], causes[curve] = begin, body
         return hops, causes
-
-    def _first_touch(self, length: float, side: Index, angle: Array, about: Points, index: Index) -> Array:
-        """Return per pair of a fixed curve and an obstacle where along the arc from here the two first touch [m].
-
-        In complex numbers the quadratics of `shield.events` read, with the body point f, the obstacle o, d = f - o and
-        W = exp(i beta) + i kappa f:  a = |W|^2 - kappa Im(d* W) + kappa^2 E/4, b/2 = Re(d* W); a line of direction n
-        likewise, with W of the obstacle.
-
-        Args:
-            length: Where to stop [m], which is returned where the two do not touch.
-            side, angle: Side and turn angle [rad] of each curve.
-            about: The obstacle of each, about the turn's centre.
-            index: Which obstacle it is.
-        """
-        arc, radius = Arc(self.beta, self.l_r, length), self.radius[index]
-        kappa, ahead = arc.kappa * side, arc.cos_beta + (1j * arc.sin_beta) * side
-        direction = np.exp(1j * angle)
-        body = about - self.to_centre
-        # Circles about the turn's centre, outer and inner, about its start, and about the foot of the straight.
-        points = np.empty((3, about.size), np.complex128)
-        points[0], points[1] = -self.to_centre, 0.0
-        np.subtract((self.rho * self.first) * direction, self.to_centre, out=points[2])
-        way = ahead + (1j * kappa) * points
-        away = points - body
-        turning = away.conj() * way
-        edges = np.empty((4, about.size))
-        edges[0], edges[2:] = self.rho + radius, radius
-        np.maximum(self.rho - radius, 0.0, out=edges[1])
-        quarter = 0.25 * arc.kappa * arc.kappa
-        table = np.empty((3, 6, about.size))
-        a, half_b, c = table
-        c[1:4] = away.real * away.real + away.imag * away.imag
-        c[0] = c[1]
-        c[:4] -= edges * edges
-        half_b[1:4] = turning.real
-        half_b[0] = half_b[1]
-        a[1:4] = way.real * way.real + way.imag * way.imag - kappa * turning.imag
-        a[0] = a[1]
-        # The lines to either side of the straight: the obstacle's place across it, and its own way.
-        across = (about * direction.conj()).imag - self.rho * self.first.imag
-        normal = (1j * direction).conj() * (ahead + (1j * kappa) * body)
-        np.subtract(across, radius, out=c[4])
-        np.add(across, radius, out=c[5])
-        half_b[4:] = -0.5 * normal.real
-        a[4:] = (-0.5 * kappa) * normal.imag
-        a += quarter * c
-        s = roots_of(arc, a, half_b, c)
-        edges = np.empty((s.shape[0] + 2, about.size))
-        edges[0], edges[1:-1], edges[-1] = 0.0, s, arc.length
-        edges.sort(axis=0)
-        starts, ends = edges[:-1], edges[1:]
-        half = 0.25 * kappa * (starts + ends)
-        sine = np.sin(half)
-        back = np.cos(half) - 1j * sine
-        chord = 0.5 * (starts + ends) if arc.kappa == 0.0 else sine * (2.0 / kappa)
-        seen = (back * body - chord * ahead) * back + self.to_centre
-        hit = (self._nearest2(angle, seen, self._unturned(seen, slice(None))) < radius * radius) & (ends > starts)
-        begins: Array = np.where(hit, starts, length).min(axis=0)
-        return begins
 
 
 def _openings(begins: list[float], ends: list[float], already: float, limit: float) -> list[tuple[float, float]]:
