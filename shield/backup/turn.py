@@ -10,13 +10,13 @@ and the straight line is blocked for theta in (gamma - hi, gamma - lo),
 
     lo = max(-asin((R + rho_r)/D), -acos(l/D)),  hi = min(asin((R - rho_r)/D), acos(l/D)),  never if D <= l.
 
-With theta fixed the manoeuvre is a fixed curve (`shield.backup.curve`), and there are two ways to say where along the held arc it is clear.
-Seen from the body an obstacle moves |w| = |(cos beta - kappa y, sin beta + kappa x)| metres a metre, all along, so that
-a curve which at one place passes every obstacle at a distance of R + h |w| is clear for h metres either way: that
-settles most short stretches between other manoeuvres, many at a time (`spans_clear`). How far exactly a fixed curve
-stays clear is closed form (`hop`): one hop goes there with the best of a few angles, from the middle and the ends of
-the open ranges, and the next begins there; the last hop is shorter than `HOP_M`. Both are sound whatever the choice of
-angles.
+With theta fixed the manoeuvre is a fixed curve (`shield.backup.curve`), and there are two ways to say where along the
+held arc it is clear. Seen from the body an obstacle moves |w| = |(cos beta - kappa y, sin beta + kappa x)| metres a
+metre, all along, so that a curve which at one place passes every obstacle at a distance of R + h |w| is clear for h
+metres either way: that settles most short stretches between other manoeuvres, many at a time (`spans_clear`). How far
+exactly a fixed curve stays clear is closed form (`hop`): one hop goes there with the best of a few angles, from the
+middle and the ends of the open ranges, and the next begins there; the last hop is shorter than `HOP_M`. Both are sound
+whatever the choice of angles.
 """
 
 import math

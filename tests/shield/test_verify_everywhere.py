@@ -267,7 +267,7 @@ def test_more_noise_than_the_margin_is_not_proved(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_claim_stands_in_every_certificate() -> None:
-    tiny = Settings(cells=(1, 2, 2), states=0)
+    tiny = Settings(cells=(1, 2, 2), states=0, cap_s=4.0)
     for name in ("demo", "passenger_car"):
         claim = verify(VEHICLES[name], tiny, workers=1).claims["everywhere"]
         assert claim.result == "proved"
