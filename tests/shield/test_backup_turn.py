@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shield.backup.clear import blocked
 from shield.backup.family import Kind, Sweep
 from shield.backup.turn import Turns
 from shield.deadline import Method, tolerable_deadline
@@ -115,3 +116,21 @@ def test_a_turn_that_is_due_may_start_until_the_switch_time_has_passed() -> None
                     ex, ey = np.array([arc.seen_from(float(s), a, b) for a, b in zip(x, y, strict=True)]).T
                     assert possible(sweep, ex, ey, radius - 0.02), (item, s)
     assert seen > 10
+
+
+def test_where_a_circle_begins_to_be_blocked_no_angle_beyond_its_disc_is_tried() -> None:
+    """There the disc only touches the circle, so that on the spot every angle behind it looks open.
+
+    The way is straight on, towards one disc that also blocks every straight before the turn would meet it.
+    """
+    left, (x, y, radius) = SWEEPS[0], (30.0, 8.0, 4.0)
+    arc = Arc(0.0, VEHICLE.l_r_m, 60.0)
+    circle = replace(left, kind=Kind.CIRCLE, manoeuvre=Manoeuvre.LEFT)
+    edge = blocked(arc, VEHICLE.l_r_m, circle, x, y, radius)[0][0]
+    wall = [(x + 20.0, y + 40.0, 39.0), (x + 15.0, y - 15.0, 14.0)]
+    bodies = tuple(np.array(part) for part in zip((x, y, radius), *wall, strict=True))
+    turns = Turns(0.0, VEHICLE.l_r_m, (left,), (bodies[0], bodies[1], bodies[2]), 60.0)
+    assert turns._candidates(turns._seen_from([edge]), True)[1].size > 0
+    assert turns.hop(edge, 1.0) == (-1, 0.0, -1)
+    (_, reached), *_ = turns.until(edge - 0.5, edge + 1.0)[0]
+    assert reached == pytest.approx(edge, abs=1e-6)

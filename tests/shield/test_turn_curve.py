@@ -4,9 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from shield.backup import batch, question
 from shield.backup.batch import backup_deadlines
+from shield.backup.curve import Curve
 from shield.backup.family import Kind, Sweep
 from shield.backup.question import bodies_of
 from shield.backup.turn import Turns
@@ -71,3 +74,53 @@ def test_margins_against_rounding_are_added(monkeypatch: pytest.MonkeyPatch) -> 
         found.append((radius, got))
     assert found[1][0] == pytest.approx(found[0][0] + 0.5)
     assert found[1][1] < found[0][1] - 0.3
+
+
+def off_curve(rho: float, side: int, angle: float, x: float, y: float) -> float:
+    """Return the distance of a body point from the turn and the straight, by angles about the turn's centre."""
+    rear = rho * math.cos(SLIP)
+    around = (math.atan2(side * y - rear, x + L_M) - (SLIP - 0.5 * math.pi)) % (2.0 * math.pi)
+    foot = SLIP - 0.5 * math.pi + angle
+    px, py = rho * math.cos(foot) - L_M, rear + rho * math.sin(foot)
+    along = max(0.0, (x - px) * math.cos(angle) + (side * y - py) * math.sin(angle))
+    straight = math.hypot(px + along * math.cos(angle) - x, py + along * math.sin(angle) - side * y)
+    circle = abs(math.hypot(x + L_M, side * y - rear) - rho) if around <= angle else math.hypot(x, y)
+    return min(straight, circle)
+
+
+@given(
+    st.floats(-0.85, 0.85),
+    st.sampled_from([1, -1]),
+    st.floats(0.0, 6.2),
+    st.tuples(st.floats(-9.0, 9.0), st.floats(-9.0, 9.0), st.floats(0.1, 3.0)),
+    st.floats(0.5, 30.0),
+)
+def test_the_first_touch_is_that_of_the_proved_quadratics(
+    beta: float, side: int, angle: float, disc: tuple[float, float, float], length: float
+) -> None:
+    """The roots of one obstacle's own closed forms, one by one, and the midpoints between them."""
+    arc, (ox, oy, radius) = Arc(beta, L_M, length), disc
+    rho = L_M / math.sin(SLIP)
+    rear = rho * math.cos(SLIP)
+    foot = SLIP - 0.5 * math.pi + angle
+    px, py = rho * math.cos(foot) - L_M, side * (rear + rho * math.sin(foot))
+    roots: list[float] = []
+    for fx, fy, c in ((-L_M, side * rear, rho + radius), (-L_M, side * rear, rho - radius), (0.0, 0.0, radius)):
+        if c > 0.0:
+            arc.add_circle(roots, fx, fy, c, ox, oy)
+    arc.add_circle(roots, px, py, radius, ox, oy)
+    nx, ny = -side * math.sin(angle), math.cos(angle)
+    for c in (radius, -radius):
+        arc.add_line(roots, nx, ny, nx * px + ny * py + c, ox, oy)
+    want, last = arc.length, 0.0
+    for root in [*sorted(roots), arc.length]:
+        near = off_curve(rho, side, angle, *arc.seen_from(0.5 * (last + root), ox, oy))
+        assume(root - last < 1e-6 or abs(near - radius) > 1e-7)
+        if root - last >= 1e-6 and near < radius:
+            want = last
+            break
+        last = root
+    curve = Curve(rho, complex(math.sin(SLIP), -math.cos(SLIP)), complex(L_M, -rear))
+    about = np.array([complex(ox, side * oy)]) + curve.to_centre
+    got = curve.first_touch(arc, np.array([side]), np.array([angle]), about, np.array([radius]))
+    assert got[0] == pytest.approx(want, abs=2e-6)
