@@ -22,11 +22,15 @@ import msgspec
 from runtime.errors import ConfigurationError
 
 _PREFIX = "HEADWAY_"
-_SEPARATORS = {"packages": ":", "devices": ",", "codecs": ","}  # of lists in the environment
+_SEPARATORS = {"packages": ":", "devices": ",", "codecs": ",", "guarded": ","}  # of lists in the environment
 
 
 class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
+
+    `repository`: folder of models, <name>/<version>/; the newest version of each is loaded at the start, beside
+    `packages`, and others may be later. `memory_mb`: most that models may take. `guarded`: models that the vehicle waits for, whose requests
+    are due by the guard's deadline; None: the first one.
 
     `devices`: names as of `devices.open`, the first one usual. `placement`: by a package's name the device it runs on,
     or devices by the ids of its segments. `plans`: folder of plans, chosen among as things are, not with `placement`.
@@ -36,6 +40,9 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     socket: str | None = None
     packages: tuple[str, ...] = ()
+    repository: str | None = None
+    memory_mb: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
+    guarded: tuple[str, ...] | None = None
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("cpu",)
     placement: dict[str, str | dict[str, str]] = {}
     plans: str | None = None

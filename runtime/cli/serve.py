@@ -10,6 +10,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file; flags and HEADWAY_* variables beat it")] = None,
     socket: Annotated[Path | None, typer.Option(help="Unix socket; default headway.sock in the runtime folder")] = None,
     package: Annotated[list[Path] | None, typer.Option(help="Model package; may be given again")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of models, NAME/VERSION/; all are served")] = None,
     device: Annotated[list[str] | None, typer.Option(help="Device, as cpu:1; may be given again")] = None,
     guard_socket: Annotated[Path | None, typer.Option(help="The guard's unix socket")] = None,
     vehicle: Annotated[str | None, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = None,
@@ -33,6 +34,7 @@ def serve(
     flags = {
         "serve.socket": _text(socket),
         "serve.packages": [str(path) for path in package] if package else None,
+        "serve.repository": _text(repository),
         "serve.devices": device or None,
         "guard.socket": _text(guard_socket),
         "guard.vehicle": vehicle,

@@ -152,6 +152,14 @@ class Executor:
             SegmentError: The model fails on an input of zeros.
             ClosedError: The executor was closed.
         """
+        model = self.prepare(package, device=device, placement=placement)
+        self.serve(model, replace=replace)
+        return model
+
+    def prepare(
+        self, package: Package, *, device: str | None = None, placement: Mapping[str, str] | None = None
+    ) -> ServedModel:
+        """Load a model and warm it up, and serve it not yet; see `load`, which raises the same."""
         if self._closed:
             raise ClosedError(f"cannot load {package.name!r}: the executor was closed")
         model = ServedModel(package, self._place(package, device, placement or {}), ModelLatency(len(package.exits)))
@@ -159,11 +167,15 @@ class Executor:
             measure_spread(model, model.runs, self._workers, self.settings.warm_up_runs, self._clock)
         else:
             self._warm_up(self._workers[model.device], model)
+        return model
+
+    def serve(self, model: ServedModel, *, replace: bool = True) -> None:
+        """Serve a prepared model from now on, in place of its version, or of all versions of its name."""
+        package = model.package
         with self._lock:
             versions = {} if replace else dict(self._models.get(package.name, {}))
             versions.pop(package.version, None)
             self._models[package.name] = {**versions, package.version: model}
-        return model
 
     def _place(self, package: Package, device: str | None, placement: Mapping[str, str]) -> Chain | Spread:
         usual = next(iter(self._workers)) if device is None else device

@@ -18,30 +18,34 @@ from typing import Any, cast
 
 import zmq
 
-from devices.package import Package, load_package
+from devices.package import Package
 from devices.tensor import Array
 from offload.errors import WireError
 from runtime.config import Config
-from runtime.errors import ConfigurationError, MessageError
+from runtime.errors import MessageError
 from runtime.execute.executor import Executor
 from runtime.execute.request import Reply, Request, Status
 from runtime.execute.worker import Device
 from runtime.observe.watch import DriftWatch
+from runtime.repository import ModelRepository
 from runtime.serve import messages
+from runtime.serve.bound import GuardBound
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
-from runtime.serve.devices import open_devices, open_plans, placements
+from runtime.serve.devices import configured_packages, open_devices, open_plans, placements
+from runtime.serve.events import EventHub
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
+from runtime.serve.library import MEGABYTE, Library
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.pilot import Pilot
 from runtime.serve.realtime import answer_promptly, raise_file_limit, step_back
+from runtime.serve.service import Parts, Service, parts_of
 from runtime.serve.sockets import owned_router, runtime_folder
 from runtime.serve.uplink import Offloading
 from shield.vehicle import load_vehicle
 
 _log = logging.getLogger("headway.daemon")
 _POLL_MS = 50
-_DEFAULT_PRIORITY = 5
 _DRAIN_S = 2.0
 _REPLAN_S = 0.25
 _OLDEST_NS = 10_000_000_000  # nothing waits longer in a local socket; a larger age is another clock's
@@ -58,13 +62,12 @@ class Daemon:
     """
 
     def __init__(self, config: Config) -> None:
-        if not config.serve.packages:
-            raise ConfigurationError("no model package is given: name one with --package or serve.packages")
         self._config = config
         self._vehicle = load_vehicle(config.guard.vehicle)
         guard_section = config.guard
         covering_certificate(self._vehicle, guard_section.certificate, uncertified=guard_section.uncertified)
-        self._packages = [load_package(path) for path in config.serve.packages]
+        self._repository = None if config.serve.repository is None else ModelRepository(Path(config.serve.repository))
+        self._packages = configured_packages(config.serve, self._repository)
         self._placements = placements(config.serve, self._packages)
         self._devices, lost = open_devices(config.serve, self._packages)
         self._plans = open_plans(config.serve, self._packages, lost)
@@ -103,7 +106,6 @@ class Daemon:
             self._guard.open()
             self._executor = self._open_executor(stack)
             answer_promptly()
-            self._drift = DriftWatch(self._packages, self._walk_p99_s, every=self._config.serve.drift_every)
             self._pilot = self._open_pilot(stack)
             self._guard.resume()  # loading may have taken seconds
             self._ready = True
@@ -113,24 +115,45 @@ class Daemon:
             self._mailbox.drain()
 
     def _open_executor(self, stack: ExitStack) -> Executor:
-        """Load the packages; all threads that infer are started by one that has stepped back."""
+        """Load the models; all threads that infer are started by one that has stepped back."""
         executor = Executor([Device(each.backend, each.cores) for each in self._devices])
         stack.callback(executor.close)
         polite = step_back if self._config.serve.polite else None
         self._loader = ThreadPoolExecutor(1, "headway-load", initializer=polite)
         stack.callback(self._loader.shutdown)
-        self._loader.submit(self._load, executor).result()
+        self._loader.submit(executor.start).result()
+        self._service = self._open_service(executor)
+        self._loader.submit(self._library.begin).result()
         return executor
 
-    def _load(self, executor: Executor) -> None:
-        executor.start()
-        planned = frozenset[str]()
-        if self._plans is not None:
-            planned = self._plans.models
-            self._plans.begin(executor)
-        for package in self._packages:
-            if package.name not in planned:
-                executor.load(package, placement=self._placements[package.name])
+    def _open_service(self, executor: Executor) -> Service:
+        section, first = self._config.serve, self._packages[0].name
+        self._library = Library(
+            executor,
+            self._packages,
+            placements=self._placements,
+            repository=self._repository,
+            budget_bytes=None if section.memory_mb is None else MEGABYTE * section.memory_mb,
+            placer=self._plans,
+            pinned=first,
+        )
+        self._bound = GuardBound()
+        parts = Parts(
+            executor=executor,
+            library=self._library,
+            loader=self._loader,
+            events=EventHub(),
+            drift=DriftWatch([], self._walk_p99_s, every=section.drift_every),
+            plans=self._plans,
+            bound=self._bound,
+            guarded=frozenset((first,) if section.guarded is None else section.guarded),
+        )
+        return Service(parts, self._why_not_ready)
+
+    def _why_not_ready(self) -> str:
+        if not self._ready:
+            return "models are being loaded"
+        return "" if self._guard.welcome is not None else "no guard answers"
 
     def _replan(self) -> None:
         """Have the plans looked at, by the thread that loads, unless it still does."""
@@ -150,7 +173,7 @@ class Daemon:
             self._poller.register(self._client.fileno(), zmq.POLLIN)
         aims = ControllerSettings(self._vehicle.l_r_m, self._vehicle.beta_max_rad)
         parts = (self._executor, self._mailbox, aims, offloading)
-        return Pilot(self._packages[0], *parts, self._propose, watch=self._drift.take)
+        return Pilot(self._packages[0], *parts, self._propose, watch=self._service.delivered)
 
     def _walk_p99_s(self, model: str) -> float:
         return self._executor.model(model).latency.complete_p99_s()
@@ -203,58 +226,48 @@ class Daemon:
             case messages.Step():
                 self._step(peer, message, tensors)
             case messages.Cancel():
-                self._executor.cancel((peer, message.id))
+                self._service.cancel((peer, message.id))
             case messages.Models():
-                self._send(peer, messages.ModelsList(id=message.id, models=[_described(p) for p in self._packages]))
+                self._send(
+                    peer,
+                    messages.ModelsList(id=message.id, models=[_described(m.package) for m in self._service.models]),
+                )
             case messages.Status():
                 self._send(peer, messages.StatusReport(id=message.id, status=self._status()))
 
     def _infer(self, peer: bytes, message: messages.Infer, tensors: dict[str, Array]) -> None:
         self._requests += 1
-        if self._plans is not None and message.deadline_us is not None:
-            self._plans.asked(1e-6 * message.deadline_us)
         deadline_ns = None if message.deadline_us is None else _begun_ns(message.sent_ns) + message.deadline_us * 1000
-        request = Request(
-            id=(peer, message.id),
-            model=message.model,
-            inputs=tensors,
+        request = self._service.request(
+            (peer, message.id),
+            message.model,
+            tensors,
             deadline_ns=deadline_ns,
-            priority=-(message.priority or _DEFAULT_PRIORITY),
+            priority=message.priority,
             least_exit=message.least_exit,
         )
-        reply = self._executor.run_inline(request)
+        reply = self._service.run_inline(request)
         if reply is None:
-            self._executor.submit(request, lambda done: self._mailbox.put(partial(self._answer, request, done)))
+            self._service.submit(request, lambda done: self._mailbox.put(partial(self._answer, request, done)))
         else:
             self._answer(request, reply)
 
     def _answer(self, request: Request, reply: Reply) -> None:
-        if self._plans is not None:
-            self._plans.take(reply)
         peer, number = cast(tuple[bytes, int], reply.id)
         if reply.status is not Status.OK:
             self._send(peer, messages.Error(id=number, code=reply.status, error=reply.message))
-            self._executor.delivered(request, reply)
+            self._service.delivered(request, reply)
             return
         answer = messages.Answer(
             id=number,
             status=reply.status,
             exit_id=reply.exit_id or "",
             confidence=reply.confidence,
-            parts=[
-                {
-                    "segment": part.segment_id,
-                    "device": part.device,
-                    "begin_us": round(part.begin_s * 1e6),
-                    "run_us": round(part.elapsed_s * 1e6),
-                }
-                for part in reply.segments
-            ],
+            parts=parts_of(reply),
             time_left_us=None if reply.time_left_s is None else round(reply.time_left_s * 1e6),
         )
         self._send(peer, answer, dict(reply.outputs))
-        self._executor.delivered(request, reply)
-        self._drift.take(request, reply)
+        self._service.delivered(request, reply)
 
     def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, Array]) -> None:
         frame = tensors.get("frame")
@@ -268,6 +281,7 @@ class Daemon:
 
     def _on_report(self, report: Any) -> None:
         if self._ready:
+            self._bound.hear(report)
             self._pilot.hear(report)
 
     def _refuse(self, peer: bytes, number: int, why: str) -> None:
@@ -298,12 +312,12 @@ class Daemon:
             "ready": self._ready and guard is not None,
             "pid": os.getpid(),
             "uptime_s": time.monotonic() - self._started_s,
-            "models": [package.name for package in self._packages],
+            "models": [model.package.name for model in self._service.models],
             "requests": self._requests,
             "refused": self._refused,
             "queued": dict(stats.queued),
             "replies": {str(status): count for status, count in stats.replies.items()},
-            "drift": self._drift.status(),
+            "drift": self._service.drift(),
             "guard": guard,
             **({} if self._plans is None else {"plan": self._plans.status()}),
             **self._pilot.status(),

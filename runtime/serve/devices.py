@@ -6,12 +6,34 @@ from pathlib import Path
 
 from devices.errors import BackendError
 from devices.open import OpenDevice, open_device
-from devices.package import Package
+from devices.package import Package, load_package
 from runtime.config import ServeSection
 from runtime.errors import ConfigurationError
+from runtime.repository import ModelRepository
 from runtime.serve.plans import Plans
 
 _log = logging.getLogger("headway.daemon")
+
+
+def configured_packages(serve: ServeSection, repository: ModelRepository | None) -> list[Package]:
+    """Return what is loaded at the start: the packages named, then the newest version of each other model there is.
+
+    Raises:
+        ConfigurationError: There is none, or one name stands twice.
+        PackageError: One is damaged.
+    """
+    packages = [load_package(path) for path in serve.packages]
+    names = [package.name for package in packages]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"serve.packages hold {sorted(names)}: each name may stand once")
+    if repository is not None:
+        packages += [repository.load(name) for name in repository.names() if name not in names]
+    if not packages:
+        empty = "" if repository is None else f", and the repository {repository.root} holds none"
+        raise ConfigurationError(
+            f"no model is given{empty}: name one with --package or serve.packages, or give a --repository"
+        )
+    return packages
 
 
 def placements(serve: ServeSection, packages: Sequence[Package]) -> dict[str, dict[str, str]]:
