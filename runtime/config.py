@@ -29,8 +29,8 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
 
     `repository`: folder of models, <name>/<version>/; the newest version of each is loaded at the start, beside
-    `packages`, and others may be later. `memory_mb`: most that models may take. `guarded`: models that the vehicle waits for, whose requests
-    are due by the guard's deadline; None: the first one.
+    `packages`, and others may be later. `memory_mb`: most that models may take. `guarded`: models that the vehicle
+    waits for, whose requests are due by the guard's deadline; None: the first one.
 
     `devices`: names as of `devices.open`, the first one usual. `placement`: by a package's name the device it runs on,
     or devices by the ids of its segments. `plans`: folder of plans, chosen among as things are, not with `placement`.

@@ -220,8 +220,8 @@ class Library:
             )
             raise MemoryBudgetError(
                 f"{package.name} {package.version} takes {needed / MEGABYTE:.1f} MB {how}: {left / MEGABYTE:.1f} MB of "
-                f"{self._budget_bytes / MEGABYTE:.1f} MB are left beside {beside or 'nothing'}; unload a model first, or "
-                "raise serve.memory_mb"
+                f"{self._budget_bytes / MEGABYTE:.1f} MB are left beside {beside or 'nothing'}; unload a model "
+                "first, or raise serve.memory_mb"
             )
 
 
