@@ -50,6 +50,23 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drift_every: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
+class FrontSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Open Inference Protocol: HOST:PORT of `http` and of `grpc` (None: not served; port 0: any that is free).
+
+    `token_file`: the bearer token that clients must bring, in a file of mode 0600. `tls_certificate`, `tls_key`: PEM
+    files of this server; `tls_client_ca`: who signs the certificates that clients must have. Another address than
+    loopback needs the token or `tls_client_ca`. `model_control`: clients may load and unload models of the repository.
+    """
+
+    http: str | None = None
+    grpc: str | None = None
+    token_file: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    model_control: bool = False
+
+
 class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The guard: its socket, the vehicle file or shipped name, its certificate, how long a proposal stays fresh [s]."""
 
@@ -89,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be configured, with its defaults."""
 
     serve: ServeSection = ServeSection()
+    front: FrontSection = FrontSection()
     guard: GuardSection = GuardSection()
     offload: OffloadSection = OffloadSection()
 
@@ -121,7 +139,12 @@ def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mappin
         raise ConfigurationError(f"{origin}: {error}; {_known(table)}") from error
 
 
-_SECTIONS: dict[str, type[msgspec.Struct]] = {"serve": ServeSection, "guard": GuardSection, "offload": OffloadSection}
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "serve": ServeSection,
+    "front": FrontSection,
+    "guard": GuardSection,
+    "offload": OffloadSection,
+}
 
 
 def _read(path: Path) -> dict[str, Any]:
