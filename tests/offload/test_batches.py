@@ -15,9 +15,9 @@ from devices.backend import CancelToken
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.clock import MonotonicClock
 from devices.package import Exit, Package, SegmentSource, TensorSpec, write_package
-from offload.edf import ROUND_US, DeadlineQueue, Job
-from offload.serving import ServedRange
-from offload.times import BatchTimes
+from offload.server.models import ServedRange
+from offload.server.queue import ROUND_US, DeadlineQueue, Job
+from offload.server.times import BatchTimes
 from offload.wire import Cancel, Code, Reply, Request, encode, encode_with
 from tests.offload.conftest import Packages, Peer, Served, model
 

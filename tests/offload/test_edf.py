@@ -5,7 +5,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offload.edf import DeadlineQueue, Job
+from offload.server.queue import DeadlineQueue, Job
 from offload.wire import Request
 
 

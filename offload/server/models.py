@@ -25,7 +25,7 @@ from devices.package import Package
 from devices.tensor import TensorSpec, check_finite, check_inputs
 from offload.errors import ServerError, WireError
 from offload.frames import Array
-from offload.times import BatchTimes
+from offload.server.times import BatchTimes
 from offload.wire import Request
 
 Range = tuple[str, str]

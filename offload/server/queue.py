@@ -21,7 +21,7 @@ from queue import SimpleQueue
 
 from devices.backend import CancelToken
 from offload.frames import Array
-from offload.serving import ServedRange
+from offload.server.models import ServedRange
 from offload.wire import Request
 
 ROUND_US = 50_000

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from devices.backend import CancelToken
 from devices.clock import Clock
 from devices.errors import DeviceError
-from offload.edf import Job
 from offload.frames import Array
-from offload.serving import Computed
-from offload.tally import Tally
+from offload.server.models import Computed
+from offload.server.queue import Job
+from offload.server.tally import Tally
 from offload.wire import Code, Reply
 
 _LOG = logging.getLogger("headway.edge")

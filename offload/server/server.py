@@ -34,19 +34,19 @@ from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.clock import Clock, MonotonicClock
 from devices.errors import DeviceError, InputError
 from devices.package import Package
-from offload.clients import Clients, most_clients
 from offload.codec import available
-from offload.computing import Answer, Computer
-from offload.edf import DeadlineQueue, Job
 from offload.errors import ServerError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array
 from offload.security.gate import Gate, RefusedError
-from offload.server_settings import ServerSettings
-from offload.serving import Range, ServedModel, load_models
-from offload.tally import Tally
+from offload.server.clients import Clients, most_clients
+from offload.server.computing import Answer, Computer
+from offload.server.models import Range, ServedModel, load_models
+from offload.server.queue import DeadlineQueue, Job
+from offload.server.settings import ServerSettings
+from offload.server.tally import Tally
+from offload.server.watchdog import Watchdog
 from offload.throttle import Throttle
 from offload.wakeup import Wakeup, holds_message
-from offload.watchdog import Watchdog
 from offload.wire import (
     Cancel,
     Code,
