@@ -261,7 +261,7 @@ def test_a_gpus_memory_is_told_or_refused() -> None:
     library = nvml(nvmlDeviceGetMemoryInfo=lambda gpu: SimpleNamespace(used=7 * 2**20))
     assert gpu_bytes(0, library) == 7 * 2**20
     with pytest.raises(MeterError, match="NVML tells no memory of GPU 3: Not Supported"):
-        gpu_bytes(3, nvml(nvmlDeviceGetHandleByIndex=fails))
+        gpu_bytes(3, nvml(nvmlDeviceGetMemoryInfo=fails))
 
 
 def test_a_device_without_a_meter_says_what_was_tried() -> None:
