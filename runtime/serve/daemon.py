@@ -34,9 +34,11 @@ from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
 from runtime.serve.devices import configured_packages, open_devices, open_plans, placements
 from runtime.serve.events import EventHub
+from runtime.serve.fronts import open_fronts
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from runtime.serve.library import MEGABYTE, Library
 from runtime.serve.mailbox import Mailbox
+from runtime.serve.oip.access import open_access
 from runtime.serve.pilot import Pilot
 from runtime.serve.realtime import answer_promptly, raise_file_limit, step_back
 from runtime.serve.service import Parts, Service, parts_of
@@ -63,6 +65,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._access = open_access(config.front)
         self._vehicle = load_vehicle(config.guard.vehicle)
         guard_section = config.guard
         covering_certificate(self._vehicle, guard_section.certificate, uncertified=guard_section.uncertified)
@@ -109,6 +112,7 @@ class Daemon:
             self._pilot = self._open_pilot(stack)
             self._guard.resume()  # loading may have taken seconds
             self._ready = True
+            self._fronts = stack.enter_context(open_fronts(self._config.front, self._access, self._service))
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
             self._serve()
             self._executor.drain(_DRAIN_S)
@@ -153,6 +157,8 @@ class Daemon:
     def _why_not_ready(self) -> str:
         if not self._ready:
             return "models are being loaded"
+        if not self._running:
+            return "the daemon is draining"
         return "" if self._guard.welcome is not None else "no guard answers"
 
     def _replan(self) -> None:
@@ -319,6 +325,7 @@ class Daemon:
             "replies": {str(status): count for status, count in stats.replies.items()},
             "drift": self._service.drift(),
             "guard": guard,
+            "fronts": {"http": self._fronts.http, "grpc": self._fronts.grpc},
             **({} if self._plans is None else {"plan": self._plans.status()}),
             **self._pilot.status(),
         }
