@@ -20,11 +20,13 @@ class ServedModel:
         package: What it was loaded from.
         runs: Its segments on one device, or spread over several.
         latency: How long it takes there.
+        last_exit: Place of the deepest exit that is run unless a request wants a deeper one.
     """
 
     package: Package
     runs: Chain | Spread
     latency: ModelLatency
+    last_exit: int
 
     @property
     def chain(self) -> Chain:

@@ -29,7 +29,8 @@ from runtime.errors import ConfigurationError
 from runtime.execute.executor import Executor
 from runtime.execute.request import Ending, Reply, Status
 from runtime.plan.bounds import lower_bound_s
-from runtime.plan.chooser import Choice, Conditions, PlanChooser
+from runtime.plan.chooser import Choice, PlanChooser
+from runtime.plan.conditions import Conditions
 from runtime.plan.errors import PlanError
 from runtime.plan.file import read_problem
 from runtime.plan.instance import make_instance
@@ -205,7 +206,7 @@ class Plans:
                     slowdown[name] = round(ratio, 1)
             asked_s = statistics.median_low(self._asked_s) if self._asked_s else math.inf
             lost = frozenset(name for name, seen in self._seen.items() if seen.lost is not None)
-        return Conditions(min(declared, default=asked_s), slowdown, {}, lost)
+        return Conditions(min(declared, default=asked_s), slowdown, lost=lost)
 
     def _failed(self, name: str, seen: _Seen, why: str, now_s: float) -> None:
         seen.failures += 1
