@@ -28,6 +28,8 @@ _SEPARATORS = {"packages": ":", "devices": ",", "codecs": ",", "guarded": ","}  
 class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
 
+    `tcp`: HOST:PORT on loopback where the local socket is served as well. `client_requests`, `client_messages`: how
+    many requests one client may have in flight, and messages it may send a second (None: any number).
     `repository`: folder of models, <name>/<version>/; the newest version of each is loaded at the start, beside
     `packages`, and others may be later. `memory_mb`: most that models may take. `guarded`: models that the vehicle
     waits for, whose requests are due by the guard's deadline; None: the first one.
@@ -40,9 +42,12 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     socket: str | None = None
     packages: tuple[str, ...] = ()
+    tcp: str | None = None
     repository: str | None = None
     memory_mb: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     guarded: tuple[str, ...] | None = None
+    client_requests: Annotated[int, msgspec.Meta(ge=1)] = 64
+    client_messages: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("cpu",)
     placement: dict[str, str | dict[str, str]] = {}
     plans: str | None = None

@@ -107,6 +107,10 @@ class Service:
         """Return every model that is loaded or lies in the repository."""
         return self._library.index()
 
+    def footprint_bytes(self, name: str, version: str) -> float:
+        """Return what a loaded model takes of the memory budget [B]; 0 if it is not loaded."""
+        return self._library.footprints.get((name, version), 0.0)
+
     def load(self, name: str, version: str | None = None, *, replace: bool = True) -> "Future[ServedModel]":
         """Load a model of the repository; the future raises what `Library.load` raises."""
         return self._loader.submit(self._library.load, name, version, replace=replace)
