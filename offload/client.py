@@ -36,7 +36,7 @@ from offload.connection import ClientSettings, Connection, PeerState, Status
 from offload.dispatch import Dispatcher, Pending
 from offload.errors import ClientError
 from offload.estimate import LinkEstimator
-from offload.frames import Array, tensor_frames
+from offload.frames import Array, sent_bytes, tensor_frames
 from offload.link import EmulatedLink
 from offload.outcome import Handle, Outcome, payload_bits
 from offload.timers import KEPT
@@ -219,7 +219,7 @@ class EdgeClient:
             traceparent=traceparent,
             tensors=headers,
         )
-        bits = 8 * sum(map(len, data))
+        bits = 8 * sent_bytes(data)
         handle = Handle(request_id, now_s, deadline_s, bits=bits)
         with self._lock:
             self._dispatcher.start(Pending(handle, request, data, bits))

@@ -6,7 +6,6 @@ do and a model that takes less than half a millisecond, the I/O thread computes 
 should such a run take long after all, a watchdog stops it and a worker takes over.
 
 A request whose time has passed is answered DEADLINE_EXCEEDED and never computed; one that runs is stopped where it is.
-A damaged or impossible message is answered INVALID with its reason and concerns nobody else.
 
 Models are replaced while serving: the new ones are loaded and warmed up first, requests accepted before finish on the
 old ones.
@@ -14,59 +13,36 @@ old ones.
 Beyond loopback an edge server must know its clients: see `offload.security`.
 """
 
-import heapq
-import itertools
 import logging
 import os
-import resource
+import select
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
-import msgspec
 import zmq
 
 from devices.backend import Backend
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.clock import Clock, MonotonicClock
-from devices.errors import DeviceError, InputError
 from devices.package import Package
-from offload.codec import available
-from offload.errors import ServerError, WireError
-from offload.frames import COPY_BELOW_BYTES, Array
-from offload.security.gate import Gate, RefusedError
-from offload.server.clients import Clients, most_clients
-from offload.server.computing import Answer, Computer
-from offload.server.models import Range, ServedModel, load_models
-from offload.server.queue import DeadlineQueue, Job
+from offload.security.gate import Gate
+from offload.server.clients import Clients
+from offload.server.computing import Computer
+from offload.server.desk import Desk, Parts
+from offload.server.models import ServedModel, load_models
+from offload.server.pace import Pace
+from offload.server.queue import DeadlineQueue
+from offload.server.router import Router
 from offload.server.settings import ServerSettings
 from offload.server.tally import Tally
 from offload.server.watchdog import Watchdog
-from offload.throttle import Throttle
-from offload.wakeup import Wakeup, holds_message
-from offload.wire import (
-    Cancel,
-    Code,
-    FromEdge,
-    Hello,
-    Ping,
-    Pong,
-    Reply,
-    Request,
-    Welcome,
-    decode_from_vehicle,
-    encode,
-    encode_with,
-)
+from offload.wakeup import Wakeup
 
 _LOG = logging.getLogger("headway.edge")
 _BATCH = 64  # messages read in a row before results and timers get their turn
-_FLUSH_MS = 500
-_LONGEST_POLL_MS = 250
-
+_LONGEST_POLL_S = 0.25
 _STUCK_S = 2.0
 
 
@@ -94,50 +70,44 @@ class EdgeServer:
         self._settings = settings or ServerSettings()
         self._clock = clock or MonotonicClock()
         self._open_backend = open_backend
-        self._models = self._load(packages)
+        models = self._load(packages)
         self.tally = Tally()
         """What has been counted."""
+        self._pace = Pace()
         self._computer = Computer(self._clock, self.tally)
         self._queue = DeadlineQueue(self._computer.batch_limit)
         self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._to_load: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._jobs: dict[tuple[bytes, int], Job] = {}
-        self._jobs_of: Counter[bytes] = Counter()
-        self._deadlines: list[tuple[float, int, Job]] = []
-        self._parked: dict[tuple[ServedModel, Range], list[Job]] = {}
-        self._sequence = itertools.count()
-        self._load_us = 0
-        self._bytes = 0
         self._stopping = False
         self._turned_s = -float("inf")
-        self._watchdog = Watchdog(self._settings.inline_limit_s)
-        self._complaints = Throttle(_LOG, self._clock)
         self._wakeup = Wakeup()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate: Gate | None = None
         try:
             if self._settings.security is not None or self._settings.client_limits is not None:
                 self._gate = Gate(self._context, self._settings.security, self._settings.client_limits, self._clock)
-            self._router = self._bind()
+            self._router = Router(self._context, self._settings, self._gate, self._clock)
         except BaseException:
-            self._watchdog.close()
             if self._gate is not None:
                 self._gate.close()
             self._context.term()
             self._wakeup.close()
             raise
-        self.endpoint: str = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.endpoint: str = self._router.endpoint
         """Address it is bound to, with its real port."""
+        self._watchdog = Watchdog(self._settings.inline_limit_s)
+        parts = Parts(self._router, self._gate, self._queue, self._computer, self._pace, self.tally, self._watchdog)
+        self._desk = Desk(parts, models, self._settings, self._clock, self._to_load.put, self._tell)
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the models served."""
-        return tuple(self._models)
+        return tuple(self._desk.models)
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the models served, by name."""
-        return {name: model.package.version for name, model in self._models.items()}
+        return {name: model.package.version for name, model in self._desk.models.items()}
 
     @property
     def waiting(self) -> int:
@@ -147,17 +117,17 @@ class EdgeServer:
     @property
     def open_requests(self) -> int:
         """Requests accepted and not answered."""
-        return len(self._jobs)
+        return len(self._desk.agenda)
 
     @property
     def load_s(self) -> float:
         """Work accepted and not finished [s]."""
-        return 1e-6 * self._load_us
+        return 1e-6 * self._desk.agenda.load_us
 
     @property
     def clients(self) -> Clients:
         """Who is connected."""
-        return self._clients
+        return self._router.clients
 
     @property
     def gate_counts(self) -> Counter[str]:
@@ -174,13 +144,14 @@ class EdgeServer:
         overdue_s = self._computer.longest_overdue_s(now_s)
         if overdue_s > _STUCK_S:
             return f"a worker does not stop: {overdue_s:.1f} s past the deadline of what it computes"
-        if len(self._jobs) >= self._settings.queue_jobs:
-            return f"{len(self._jobs)} requests are open: no more are taken"
+        if self.open_requests >= self._settings.queue_jobs:
+            return f"{self.open_requests} requests are open: no more are taken"
         return ""
 
     def stop(self) -> None:
         """Refuse new work, finish what was accepted, then leave `serve`; for any thread and for signal handlers."""
         self._stopping = True
+        self._desk.draining = True
         self._wakeup.set()
 
     def reload(self, read: Callable[[], Sequence[Package]]) -> None:
@@ -203,9 +174,7 @@ class EdgeServer:
         try:
             self._loop()
         finally:
-            for job in self._jobs.values():
-                job.token.cancel()
-            self._computer.stop()
+            self._desk.stop()
             self._queue.close(len(workers))
             self._to_load.put(None)
             for thread in (loader, *workers):
@@ -215,9 +184,7 @@ class EdgeServer:
     def close(self) -> None:
         """Give the address back; for a server that is not serving. Twice does no harm."""
         self._watchdog.close()
-        if not self._router.closed:
-            self._clients.close()
-        self._router.close(linger=_FLUSH_MS)
+        self._router.close()
         if self._gate is not None:
             self._gate.close()
         self._context.term()
@@ -227,35 +194,6 @@ class EdgeServer:
         settings = self._settings
         return load_models(packages, self._open_backend, settings.workers, self._clock, settings.batch)
 
-    def _bind(self) -> zmq.Socket[bytes]:
-        settings = self._settings
-        router: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.ROUTER_MANDATORY, 1),
-            (zmq.BACKLOG, 4096),
-            (zmq.SNDHWM, settings.client_jobs + 8),
-            (zmq.RCVHWM, settings.client_jobs + 8),
-            (zmq.MAXMSGSIZE, max(settings.limits.tensor_bytes, settings.limits.header_bytes)),
-            (zmq.HEARTBEAT_IVL, settings.heartbeat_ms),
-            (zmq.HEARTBEAT_TIMEOUT, 3 * settings.heartbeat_ms),
-            (zmq.HEARTBEAT_TTL, 3 * settings.heartbeat_ms),
-        ):
-            router.setsockopt(option, value)
-        if self._gate is not None:
-            self._gate.secure(router)
-        router.copy_threshold = COPY_BELOW_BYTES
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = settings.clients or most_clients(limit, len(list(Path("/proc/self/fd").iterdir())))
-        self._clients = Clients(router, most, self._clock)
-        try:
-            router.bind(settings.bind)
-        except zmq.ZMQError as error:
-            self._clients.close()
-            router.close()
-            raise ServerError(f"cannot bind {settings.bind}: {error.strerror}; choose another port, or 0") from error
-        return router
-
     # What follows runs on the workers and the loader.
 
     def _work(self, number: int) -> None:
@@ -264,7 +202,9 @@ class EdgeServer:
             os.sched_setaffinity(0, {cores[number % len(cores)]})
         while (jobs := self._queue.take()) is not None:
             answers, again = self._computer.compute(number, jobs)
-            self._tell(lambda answers=answers, again=again: self._computed(answers, again))  # type: ignore[misc]
+            self._tell(lambda answers=answers, again=again: self._desk.computed(answers, again))  # type: ignore[misc]
+            expected_us = 0 if again else sum(job.expected_us for job in jobs)
+            self._pace.ended(number, self._clock.now_s(), expected_us, more=len(self._queue) > 0)
 
     def _bring(self) -> None:
         while (action := self._to_load.get()) is not None:
@@ -279,17 +219,6 @@ class EdgeServer:
             return
         self._tell(lambda: self._replace(models))
 
-    def _bring_range(self, model: ServedModel, wanted: Range) -> None:
-        failure = ""
-        try:
-            model.load(wanted)
-        except DeviceError as error:
-            failure = str(error)
-        except Exception:
-            _LOG.exception("segments %s to %s of %r could not be loaded", *wanted, model.package.name)
-            failure = "the server failed; its log says why"
-        self._tell(lambda: self._unpark(model, wanted, failure))
-
     def _tell(self, action: Callable[[], None]) -> None:
         """Have the I/O thread do something."""
         self._done.put(action)
@@ -297,231 +226,60 @@ class EdgeServer:
 
     # What follows runs on the I/O thread.
 
-    def _loop(self) -> None:
-        poller = zmq.Poller()
-        wakeup, monitor = self._wakeup.fileno(), self._clients.monitor
-        poller.register(self._router, zmq.POLLIN)
-        poller.register(wakeup, zmq.POLLIN)
-        poller.register(monitor, zmq.POLLIN)
-        give_up_s: float | None = None
-        while True:
-            self._turned_s = now_s = self._clock.now_s()
-            if self._stopping and give_up_s is None:
-                give_up_s = now_s + self._settings.drain_s
-                _LOG.info("draining: %d requests are left", len(self._jobs))
-            if give_up_s is not None and (not self._jobs or now_s >= give_up_s):
-                return
-            for ready, _ in poller.poll(self._timeout_ms(now_s, give_up_s)):
-                if ready is self._router:
-                    self._receive()
-                elif ready == wakeup:
-                    self._wakeup.clear()
-                    self._collect()
-                else:
-                    self._clients.watch()
-            self._expire()
-            self._clients.tick()
-
-    def _timeout_ms(self, now_s: float, give_up_s: float | None) -> int:
-        while self._deadlines and not self._is_open(self._deadlines[0][-1]):
-            heapq.heappop(self._deadlines)
-        times = [self._deadlines[0][0]] if self._deadlines else []
-        if give_up_s is not None:
-            times.append(give_up_s)
-        if self._clients.next_s is not None:
-            times.append(self._clients.next_s)
-        # Never for ever: a signal that arrives just before the poll is only seen when the poll returns.
-        return max(0, min(_LONGEST_POLL_MS, int(1e3 * (min(times) - now_s)) + 1)) if times else _LONGEST_POLL_MS
-
-    def _receive(self) -> None:
-        for _ in range(_BATCH):
-            identity, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            client = identity.bytes
-            try:
-                if self._gate is not None:
-                    self._gate.check(client, frames)
-                message, tensors = decode_from_vehicle(frames, self._settings.limits)
-                if not self._clients.admit(client, identity):
-                    self._turn_away(client, message.id if isinstance(message, Request) else 0)
-                elif isinstance(message, Request):
-                    self._request(client, message, tensors)
-                elif isinstance(message, Cancel):
-                    self._cancel(client, message.id)
-                elif isinstance(message, Ping):
-                    self._send_plain(
-                        client, Pong(number=message.number, load_us=self._load_us, ready=not self._stopping)
-                    )
-                elif isinstance(message, Hello):
-                    self._send_plain(
-                        client, Welcome(server=self._settings.name, models=self.models, codecs=available())
-                    )
-            except WireError as error:
-                self._refuse(client, error.request_id, Code.INVALID, str(error))
-            except RefusedError as error:
-                self._refuse(client, error.request_id, error.code, str(error))
-            if not holds_message(self._router):
-                return
-
-    def _turn_away(self, client: bytes, request_id: int) -> None:
-        text = f"{len(self._clients)} clients are connected: no more are taken; try another server, or later"
-        self._refuse(client, request_id, Code.RESOURCE_EXHAUSTED, text)
-
-    def _request(self, client: bytes, request: Request, tensors: dict[str, Array]) -> None:
-        if self._stopping:
-            self._refuse(client, request.id, Code.UNAVAILABLE, "the server is draining: go elsewhere")
-            return
-        model = self._models.get(request.model)
-        if model is None:
-            raise WireError(f"no model is called {request.model!r}: there are {', '.join(self._models)}", request.id)
-        wanted = model.range_of(request)
-        if (client, request.id) in self._jobs:
-            raise WireError(f"request id {request.id} is in use: a new request needs a new id", request.id)
-        size = 0
-        for array in tensors.values():
-            size += array.nbytes
-        if self._jobs or size > self._settings.queue_bytes:
-            full = self._why_full(client if self._gate is None else self._gate.owner(client), size)
-            if full:
-                self._refuse(client, request.id, Code.RESOURCE_EXHAUSTED, full)
-                return
-        now_s = self._clock.now_s()
-        job = Job(client, request, tensors, size, now_s, now_s + 1e-6 * request.time_left_us)
-        if self._gate is not None:
-            job.owner = self._gate.owner(client)
-        job.served = model.loaded(wanted)
-        if job.served is None:
-            self._park(model, wanted, job)
-            return
-        self._check(job)
-        if not self._jobs and job.served.times.of(1).p50_s < self._settings.inline_s and self._compute_here(job):
-            return
-        job.expected_us = job.served.job_us
-        hopeless = self._why_hopeless(job)
-        if hopeless:
-            self._refuse(client, request.id, Code.RESOURCE_EXHAUSTED, hopeless)
-            return
-        self._accept(job)
-        self._queue.put(job)
-
-    def _check(self, job: Job) -> None:
-        try:
-            job.served.check(job.inputs)  # type: ignore[union-attr]
-        except InputError as error:
-            raise WireError(f"model {job.request.model!r}: {error}", job.request.id) from error
-
-    def _compute_here(self, job: Job) -> bool:
-        """Compute on the I/O thread and answer; False if that took too long and was stopped: a worker must do it."""
-        self._watchdog.arm(job.token)
-        answer = self._computer.compute_here(job)
-        self._watchdog.disarm()
-        if answer is None:
-            return False
-        self.tally.inline += 1
-        self._reply(job.client, answer)
-        return True
-
-    def _accept(self, job: Job) -> None:
-        self._jobs[job.client, job.request.id] = job
-        self._jobs_of[job.owner] += 1
-        self._load_us += job.expected_us
-        self._bytes += job.size
-        if len(self._deadlines) > 2 * len(self._jobs) + _BATCH:  # most are of jobs answered long before their deadline
-            self._deadlines = [entry for entry in self._deadlines if self._is_open(entry[-1])]
-            heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (job.deadline_s, next(self._sequence), job))
-
-    def _park(self, model: ServedModel, wanted: Range, job: Job) -> None:
-        """Keep a job until the segments it asks for are loaded."""
-        self._accept(job)
-        waiting = self._parked.setdefault((model, wanted), [])
-        waiting.append(job)
-        if len(waiting) == 1:
-            self._to_load.put(lambda: self._bring_range(model, wanted))
-
-    def _unpark(self, model: ServedModel, wanted: Range, failure: str) -> None:
-        for job in self._parked.pop((model, wanted)):
-            if not self._is_open(job) or job.discarded:
-                continue
-            job.served = model.loaded(wanted)
-            try:
-                if job.served is None:
-                    self._close(job)
-                    self._refuse(job.client, job.request.id, Code.UNAVAILABLE, failure or "unloaded again: try again")
-                    continue
-                self._check(job)
-                self._queue.put(job)
-            except WireError as error:
-                self._close(job)
-                self._refuse(job.client, job.request.id, Code.INVALID, str(error))
-
     def _replace(self, models: dict[str, ServedModel]) -> None:
-        self._models = models
+        self._desk.models = models
         self.tally.reloads["done"] += 1
         served = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         _LOG.info("loaded anew: %s", served)
 
-    def _why_full(self, client: bytes, size: int) -> str:
-        settings, mine = self._settings, self._jobs_of.get(client, 0)
-        if len(self._jobs) >= settings.queue_jobs or mine >= settings.client_jobs:
-            most = f"at most {settings.queue_jobs} and {settings.client_jobs} are taken"
-            return f"{len(self._jobs)} requests are open, {mine} of them yours: {most}"
-        if self._bytes + size > settings.queue_bytes:
-            return f"open requests hold {self._bytes} bytes: with {size} more they exceed {settings.queue_bytes}"
-        return ""
+    def _loop(self) -> None:
+        desk, clients, now = self._desk, self._router.clients, self._clock.now_s
+        wakeup, monitor = self._wakeup.fileno(), int(clients.monitor.get(zmq.FD))
+        give_up_s: float | None = None
+        with select.epoll() as epoll:
+            for fd in (self._router.fileno, wakeup, monitor):
+                epoll.register(fd, select.EPOLLIN)
+            more = True
+            while True:
+                self._turned_s = now_s = now()
+                if self._stopping and give_up_s is None:
+                    give_up_s = now_s + self._settings.drain_s
+                    _LOG.info("draining: %d requests are left", self.open_requests)
+                if give_up_s is not None and (not self.open_requests or now_s >= give_up_s):
+                    return
+                ready = False
+                for fd, _ in epoll.poll(0.0 if more else self._timeout_s(now_s, give_up_s)):
+                    if fd == wakeup:
+                        self._wakeup.clear()
+                        self._collect()
+                    elif fd == monitor:
+                        clients.watch()
+                    else:
+                        ready = True
+                more = (ready or self._router.holds_message) and self._receive()
+                if desk.agenda.next_s is not None:
+                    desk.expire(now())
+                if clients.next_s is not None:
+                    clients.tick()
 
-    def _why_hopeless(self, job: Job) -> str:
-        """Return why a job cannot be done in time after those that are more urgent; empty if it can, or may in part.
+    def _timeout_s(self, now_s: float, give_up_s: float | None) -> float:
+        # Never for ever: a signal that arrives just before the poll is only seen when the poll returns.
+        until_s = now_s + _LONGEST_POLL_S
+        for time_s in (self._desk.agenda.next_s, self._router.clients.next_s, give_up_s):
+            if time_s is not None and time_s < until_s:
+                until_s = time_s
+        return max(0.0, until_s - now_s + 1e-4)
 
-        A queue longer than what can be done in time would end in nothing but late work, and in no time for batches.
-        """
-        served, left_us = job.served, job.request.time_left_us
-        if served is None or served.answers_early or not self._jobs:
-            return ""
-        own_us = served.batch_us
-        if self._load_us + own_us <= left_us * self._settings.workers:
-            return ""
-        before_us = sum(item.expected_us for item in self._jobs.values() if item.deadline_s <= job.deadline_s)
-        if before_us / self._settings.workers + own_us <= left_us:
-            return ""
-        return f"{before_us} us of more urgent work and {own_us} us of its own: {left_us} us are left"
-
-    def _is_open(self, job: Job) -> bool:
-        return self._jobs.get((job.client, job.request.id)) is job
-
-    def _close(self, job: Job) -> None:
-        del self._jobs[job.client, job.request.id]
-        self._load_us -= job.expected_us
-        self._bytes -= job.size
-        job.inputs = {}
-        self._jobs_of[job.owner] -= 1
-        if not self._jobs_of[job.owner]:
-            del self._jobs_of[job.owner]
-
-    def _cancel(self, client: bytes, request_id: int) -> None:
-        job = self._jobs.get((client, request_id))
-        if job is None:
-            return  # answered meanwhile: the reply is on its way
-        if self._queue.discard(job):
-            self._close(job)
-            self._refuse(client, request_id, Code.CANCELLED, "taken from the queue")
-        else:
-            job.token.cancel()
-            self._computer.look(job)
-
-    def _expire(self) -> None:
-        now_s = self._clock.now_s()
-        while self._deadlines and self._deadlines[0][0] <= now_s:
-            job = heapq.heappop(self._deadlines)[-1]
-            if not self._is_open(job):
-                continue
-            if self._queue.discard(job):
-                self._close(job)
-                text = f"not computed: waited {round(1e6 * (now_s - job.received_s))} us in the queue"
-                self._refuse(job.client, job.request.id, Code.DEADLINE_EXCEEDED, text)
-            elif not job.token.cancelled:
-                job.expired = True
-                job.token.cancel()
-                self._computer.look(job)
+    def _receive(self) -> bool:
+        """Deal with the messages that are there; return whether there are more."""
+        receive, take_in = self._router.receive, self._desk.take_in
+        for _ in range(_BATCH):
+            message = receive()
+            if message is not None:
+                take_in(*message)
+            if not self._router.holds_message:
+                return False
+        return True
 
     def _collect(self) -> None:
         while True:
@@ -530,40 +288,3 @@ class EdgeServer:
             except Empty:
                 return
             action()
-
-    def _computed(self, answers: Sequence[tuple[Job, Answer]], again: Sequence[Job]) -> None:
-        for job, answer in answers:
-            self._close(job)
-            self._reply(job.client, answer)
-        for job in again:
-            self.tally.rerun += 1
-            job.taken = False
-            self._queue.put(job)
-
-    def _reply(self, client: bytes, answer: Answer) -> None:
-        reply = answer.reply
-        if self._load_us:
-            reply = msgspec.structs.replace(reply, load_us=self._load_us)
-        self.tally.replies[reply.code] += 1
-        try:
-            self._send(client, encode_with(reply, answer.outputs, self._settings.limits))
-        except WireError as error:
-            message = f"the answer does not fit the wire: {error}"
-            self._send_plain(client, Reply(id=reply.id, code=Code.UNAVAILABLE, message=message[:1024]))
-
-    def _refuse(self, client: bytes, request_id: int, code: Code, message: str) -> None:
-        if code is Code.INVALID:
-            self._complaints.warn(f"refused: {message}")
-        self.tally.replies[code] += 1
-        self._send_plain(client, Reply(id=request_id, code=code, message=message[:1024], load_us=self._load_us))
-
-    def _send_plain(self, client: bytes, message: FromEdge) -> None:
-        self._send(client, encode(message))
-
-    def _send(self, client: bytes, frames: Sequence[Any]) -> None:
-        try:
-            self._router.send_multipart([client, *frames], zmq.NOBLOCK, copy=False)
-        except zmq.ZMQError as error:
-            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
-                raise
-            self.tally.replies["unreachable"] += 1
