@@ -107,6 +107,35 @@ class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile_input: str = "160x80"
 
 
+class HeatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a device gets hot: its thermal zone, the limit [degC] and how many times as slow it then is, if known.
+
+    Without them the zones that are named like the device and their first trip points count.
+    """
+
+    zone: str | None = None
+    limit_c: float | None = None
+    slowdown: Annotated[float, msgspec.Meta(ge=1.0)] | None = None
+
+
+class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the plans of `serve.plans` need to know of here.
+
+    `edges`: by the name that plans have for it, the address of an edge server; keys and link are those of
+    `[offload]`. `accuracy_floor`: plans below it are left out. `levels`: clocks [Hz] by device and level. `heat`: by
+    device. `host_root`: where the host's /sys and /proc are, as in a container. `probe_s`: how long no request goes to
+    an edge server before a probe does [s], 0: never. `kept`: plans that stay loaded.
+    """
+
+    edges: dict[str, str] = {}
+    accuracy_floor: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
+    levels: dict[str, dict[str, Annotated[float, msgspec.Meta(gt=0.0)]]] = {}
+    heat: dict[str, HeatSection] = {}
+    host_root: str = "/"
+    probe_s: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0
+    kept: Annotated[int, msgspec.Meta(ge=1)] = 2
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be configured, with its defaults."""
 
@@ -114,6 +143,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     front: FrontSection = FrontSection()
     guard: GuardSection = GuardSection()
     offload: OffloadSection = OffloadSection()
+    plans: PlansSection = PlansSection()
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Config:

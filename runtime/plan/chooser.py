@@ -4,7 +4,7 @@ A pure object: it is told what changed and at what time, and holds no clock, thr
 the links, how much slower each device runs (heat, load), how long requests wait for it, which devices are lost or
 better left alone, the deadline, the exits that requests want. Every plan's p99 is timed again under those:
 
-    p99       its schedule with the costs of now  +  the waits for the devices that it uses
+    p99       its schedule with the costs of now  +  the waits for its devices  +  the reply's way out
     able      no device of it is lost; where there is a choice: none is to be avoided, and it goes to the exits wanted
     fits      p99 <= deadline
     choice    least energy among the able that fit; the fastest where none does, which is then told as late
@@ -155,7 +155,7 @@ class PlanChooser:
         against += self._too_shallow(index, conditions.least_exits)
         orders = orders_of(instance, schedule)
         time_s = latency_s(instance, retime(instance, schedule.assignment, orders).ends_s)
-        time_s += sum(conditions.waits_s.get(name, 0.0) for name in used)
+        time_s += conditions.reply_s + sum(conditions.waits_s.get(name, 0.0) for name in used)
         return Look(time_s, time_s <= conditions.deadline_s and not against, " and ".join(against))
 
     def _too_shallow(self, index: int, least: Mapping[str, str]) -> list[str]:

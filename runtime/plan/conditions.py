@@ -29,6 +29,7 @@ class Conditions:
         lost: Devices that don't answer.
         avoid: Devices to leave alone where there is a choice, and why.
         least_exits: By model, the deepest exit that requests want at least.
+        reply_s: What a reply takes to get out, counted with every plan [s].
     """
 
     deadline_s: float = math.inf
@@ -38,6 +39,7 @@ class Conditions:
     lost: frozenset[str] = frozenset()
     avoid: Mapping[str, str] = field(default_factory=dict)
     least_exits: Mapping[str, str] = field(default_factory=dict)
+    reply_s: float = 0.0
 
 
 def as_now(problem: Problem, conditions: Conditions) -> Problem:
@@ -100,6 +102,8 @@ def changes(before: Conditions, now: Conditions) -> str:
     for name in sorted({*before.least_exits, *now.least_exits}):
         if before.least_exits.get(name) != now.least_exits.get(name):
             parts.append(f"requests to {name} want {now.least_exits.get(name, 'any exit')} at least")
+    if now.reply_s != before.reply_s:
+        parts.append(f"replies take {1e3 * now.reply_s:.3g} ms to get out (was {1e3 * before.reply_s:.3g})")
     if now.deadline_s != before.deadline_s:
         parts.append(f"the deadline is {1e3 * now.deadline_s:.4g} ms (was {1e3 * before.deadline_s:.4g})")
     return ", ".join(parts) or "nothing changed"

@@ -32,6 +32,7 @@ from runtime.serve.guard_link import GuardLink
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.oip.access import open_access
 from runtime.serve.pilot import Pilot
+from runtime.serve.plans.edges import open_edges
 from runtime.serve.realtime import answer_promptly, raise_file_limit, step_back
 from runtime.serve.sockets import runtime_folder
 from runtime.serve.uplink import Offloading
@@ -63,7 +64,8 @@ class Daemon:
         self._packages = configured_packages(config.serve, self._repository)
         placements(config.serve, self._packages)  # wrong names are told before anything starts
         self._devices, lost = open_devices(config.serve, self._packages)
-        self._plans = open_plans(config.serve, self._packages, lost)
+        self._edges = open_edges(config.plans.edges, config.offload)
+        self._plans = open_plans(config, self._packages, lost, self._edges)
         self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
         guard = config.guard.socket
         self._guard_path = Path(guard) if guard else self._path.with_name("headway-guard.sock")
@@ -116,8 +118,10 @@ class Daemon:
 
     def _open_executor(self, stack: ExitStack) -> Executor:
         """Load the models; all threads that infer are started by one that has stepped back."""
-        executor = Executor([Device(each.backend, each.cores) for each in self._devices])
+        executor = Executor([Device(each.backend, each.cores) for each in self._devices], edges=self._edges)
         stack.callback(executor.close)
+        if self._plans is not None:
+            stack.callback(self._plans.close)
         polite = step_back if self._config.serve.polite else None
         self._loader = ThreadPoolExecutor(1, "headway-load", initializer=polite)
         stack.callback(self._loader.shutdown)
@@ -183,7 +187,7 @@ class Daemon:
                 self._service.events.publish(Topic.GUARD, msgspec.structs.asdict(report))
 
     def _told_plans(self) -> dict[str, Any] | None:
-        return None if self._plans is None else self._plans.status()
+        return None if self._plans is None else self._plans.describe()
 
     def _status(self) -> dict[str, Any]:
         welcome = self._guard.welcome

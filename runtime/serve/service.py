@@ -152,8 +152,9 @@ class Service:
             least_exit: Shallowest exit of use; None: any.
             version: None: the default one.
         """
-        if self._plans is not None and deadline_ns is not None:
-            self._plans.asked(max(0.0, 1e-9 * (deadline_ns - time.monotonic_ns())))
+        if self._plans is not None:
+            left_s = None if deadline_ns is None else max(0.0, 1e-9 * (deadline_ns - time.monotonic_ns()))
+            self._plans.asked(model, left_s, least_exit)
         if model in self._guarded:
             falls_ns = self._bound.falls_ns()
             if falls_ns is not None:
