@@ -3,24 +3,20 @@
 import resource
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import zmq
-from zmq.backend import Socket as PlainSocket
 
 from devices.clock import Clock
 from offload.errors import ServerError
 from offload.frames import COPY_BELOW_BYTES, Array
+from offload.multipart import receive_routed, send_routed
 from offload.security.gate import Gate
 from offload.server.clients import Clients, most_clients
 from offload.server.settings import ServerSettings
 from offload.wakeup import holds_message
 
-_NOW = int(zmq.NOBLOCK)
-_NOW_AND_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _FLUSH_MS = 500
 _GONE = (zmq.EHOSTUNREACH, zmq.EAGAIN)
-_send: Any = PlainSocket.send  # zmq.Socket.send less what only other kinds of sockets need
 
 
 class Router:
@@ -77,30 +73,15 @@ class Router:
 
     def receive(self) -> tuple[bytes, list[zmq.Frame]] | None:
         """Return the connection that sent the next message and its frames; None if there is none."""
-        receive = self._socket.recv
         try:
-            client: bytes = receive(_NOW)
+            return receive_routed(self._socket)
         except zmq.Again:
             return None
-        frame = receive(_NOW, False)
-        frames = [frame]
-        while frame.more:
-            frame = receive(_NOW, False)
-            frames.append(frame)
-        return client, frames
 
     def send(self, client: bytes, header: bytes, data: Sequence[bytes | Array] = ()) -> bool:
         """Send a message; False if its client is gone, or does not read."""
-        socket = self._socket
         try:
-            _send(socket, client, _NOW_AND_MORE)
-            if not data:
-                _send(socket, header, _NOW)
-                return True
-            _send(socket, header, _NOW_AND_MORE)
-            for item in data[:-1]:
-                _send(socket, item, _NOW_AND_MORE, _short(item))
-            _send(socket, data[-1], _NOW, _short(data[-1]))
+            send_routed(self._socket, client, header, data)
         except zmq.ZMQError as error:
             if error.errno not in _GONE:
                 raise
@@ -112,9 +93,3 @@ class Router:
         if not self._socket.closed:
             self.clients.close()
         self._socket.close(linger=_FLUSH_MS)
-
-
-def _short(item: Any) -> bool:
-    """Whether copying is quicker than telling pyzmq's collector when the data may be freed."""
-    size: int = len(item) if isinstance(item, bytes) else item.nbytes
-    return size < COPY_BELOW_BYTES
