@@ -124,7 +124,8 @@ class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `edges`: by the name that plans have for it, the address of an edge server; keys and link are those of
     `[offload]`. `accuracy_floor`: plans below it are left out. `levels`: clocks [Hz] by device and level. `heat`: by
     device. `host_root`: where the host's /sys and /proc are, as in a container. `probe_s`: how long no request goes to
-    an edge server before a probe does [s], 0: never. `kept`: plans that stay loaded.
+    an edge server before a probe does [s], 0: never; a rate counts for two and a half of them. `settle_s`: how long a
+    cheaper plan must have been better [s]. `kept`: plans that stay loaded.
     """
 
     edges: dict[str, str] = {}
@@ -133,6 +134,7 @@ class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heat: dict[str, HeatSection] = {}
     host_root: str = "/"
     probe_s: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0
+    settle_s: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
     kept: Annotated[int, msgspec.Meta(ge=1)] = 2
 
 

@@ -76,17 +76,18 @@ class EdgeDevice:
         name: What placements call it.
         client: The connection; closed with the device.
         clock: The client's clock.
+        remembered_s: How long a measurement of the rate counts [s].
     """
 
-    def __init__(self, name: str, client: EdgeClient, clock: Clock | None = None) -> None:
+    def __init__(self, name: str, client: EdgeClient, clock: Clock | None = None, *, remembered_s: float = 5.0) -> None:
         self.name = name
         self.client = client
         self._clock = clock or MonotonicClock()
         self._open: dict[int, tuple[Handle, OnOutcome]] = {}
         self._refusals: list[str] = []
         self._lock = threading.Lock()
-        self._rates = Window()
-        self._bounds = Window()
+        self._rates = Window(remembered_s)
+        self._bounds = Window(remembered_s)
         self._runs: deque[EdgeRun] = deque(maxlen=_KEPT_RUNS)
         self._last: dict[tuple[str, tuple[str, ...]], dict[str, Array]] = {}
         self.used_s = self._clock.now_s()

@@ -90,7 +90,7 @@ class PlanChooser:
         self._names = [f"plan {number}" for number in range(1, len(plans) + 1)] if names is None else list(names)
         self._present: int | None = None
         self._better: tuple[int, float] | None = None
-        self._last = Conditions()
+        self._since = Conditions()  # when the present plan was switched to
         self.looks: tuple[Look, ...] = ()
         """The plans at the last choice."""
         self._orders = [_read(problem, plan) for plan in self._plans]
@@ -108,17 +108,19 @@ class PlanChooser:
         """
         looks = self.looks = tuple(self._look(index, conditions) for index in range(len(self._plans)))
         wanted = self._wanted(looks, conditions.deadline_s)
-        before, changed = self._present, changes(self._last, conditions)
-        self._last = conditions
+        before = self._present
         if wanted is None:
             self._present = self._better = None
-            return Choice(None, math.inf, False, before is not None, f"every plan needs a lost device: {changed}")
+            told = " and ".join(sorted(conditions.lost))
+            return Choice(None, math.inf, False, before is not None, f"every plan needs a lost device: {told} lost")
         if before is not None and before != wanted and self._stays(now_s, before, wanted, conditions.deadline_s):
             reason = f"kept: {self._energy(wanted)} has not been better by its margin for long enough"
             return Choice(before, looks[before].p99_s, looks[before].fits, False, reason)
         self._present, self._better = wanted, None
         late = looks[wanted].p99_s > conditions.deadline_s
-        reason = self._why(wanted, before, late, changed)
+        reason = self._why(wanted, before, conditions)
+        if before != wanted:
+            self._since = conditions
         return Choice(wanted, looks[wanted].p99_s, not late, wanted != before, reason)
 
     def _wanted(self, looks: Sequence[Look], deadline_s: float) -> int | None:
@@ -170,11 +172,11 @@ class PlanChooser:
     def _energy(self, index: int) -> str:
         return f"{self._names[index]}, {self._plans[index].energy_mj:.4g} mJ"
 
-    def _why(self, wanted: int, before: int | None, late: bool, changed: str) -> str:
+    def _why(self, wanted: int, before: int | None, conditions: Conditions) -> str:
         now = f"{self._energy(wanted)}, p99 {1e3 * self.looks[wanted].p99_s:.4g} ms"
         best = f"the cheapest that fits is {now}"
-        if late:
-            best = f"no plan keeps the deadline of {1e3 * self._last.deadline_s:.4g} ms, the fastest is {now}"
+        if self.looks[wanted].p99_s > conditions.deadline_s:
+            best = f"no plan keeps the deadline of {1e3 * conditions.deadline_s:.4g} ms, the fastest is {now}"
         if self.looks[wanted].against:
             best += f", although {self.looks[wanted].against}"
         if before is None or before == wanted:
@@ -187,7 +189,11 @@ class PlanChooser:
             told = f"is left, as {then.against}"
         elif then.fits:
             told += f", {self._plans[before].energy_mj:.4g} mJ"
+        changed = changes(self._since, conditions, self._used(before) | self._used(wanted))
         return f"{changed}: {self._names[before]} {told}; {best}"
+
+    def _used(self, index: int) -> set[str]:
+        return {device for placed in self._plans[index].placement.values() for device in placed.values()}
 
 
 def _read(problem: Problem, plan: Plan) -> tuple[Schedule, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """How things are at run time, as far as plans depend on it: a problem's costs then, and what changed, in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -81,29 +81,35 @@ def _told(way: Way) -> str:
     return rate if way.latency_s is None else f"{rate}, {1e3 * way.latency_s:.3g} ms"
 
 
-def changes(before: Conditions, now: Conditions) -> str:
-    """Return what changed, in words."""
-    parts = [f"{name} is lost" for name in sorted(now.lost - before.lost)]
-    parts += [f"{name} is back" for name in sorted(before.lost - now.lost)]
-    for name in sorted({*before.slowdown, *now.slowdown}):
-        old, new = before.slowdown.get(name, 1.0), now.slowdown.get(name, 1.0)
-        if old != new:
-            parts.append(f"{name} takes {new:.3g} times as long (was {old:.3g})")
-    for name in sorted({*before.ways, *now.ways}):
-        ways = [_told(side.ways.get(name, Way())) for side in (before, now)]
-        if ways[0] != ways[1]:
-            parts.append(f"the link to {name} is at {ways[1]} (was {ways[0]})")
-    for name in sorted({*before.waits_s, *now.waits_s}):
-        waits_ms = [1e3 * side.waits_s.get(name, 0.0) for side in (before, now)]
-        if waits_ms[0] != waits_ms[1]:
-            parts.append(f"requests wait {waits_ms[1]:.3g} ms for {name} (was {waits_ms[0]:.3g})")
-    parts += [f"{name}: {why}" for name, why in sorted(now.avoid.items()) if before.avoid.get(name) != why]
-    parts += [f"{name} need not be avoided any more" for name in sorted(before.avoid.keys() - now.avoid.keys())]
+def changes(before: Conditions, now: Conditions, devices: Collection[str]) -> str:
+    """Return what changed for these devices and for requests, in words."""
+    parts = [f"{name} is lost" for name in sorted(now.lost - before.lost) if name in devices]
+    parts += [f"{name} is back" for name in sorted(before.lost - now.lost) if name in devices]
+    for name in sorted(devices):
+        parts += _changes_of(name, before, now)
     for name in sorted({*before.least_exits, *now.least_exits}):
         if before.least_exits.get(name) != now.least_exits.get(name):
             parts.append(f"requests to {name} want {now.least_exits.get(name, 'any exit')} at least")
-    if now.reply_s != before.reply_s:
-        parts.append(f"replies take {1e3 * now.reply_s:.3g} ms to get out (was {1e3 * before.reply_s:.3g})")
     if now.deadline_s != before.deadline_s:
         parts.append(f"the deadline is {1e3 * now.deadline_s:.4g} ms (was {1e3 * before.deadline_s:.4g})")
+    if not parts and now.reply_s != before.reply_s:
+        parts.append(f"replies take {1e3 * now.reply_s:.3g} ms to get out (was {1e3 * before.reply_s:.3g})")
     return ", ".join(parts) or "nothing changed"
+
+
+def _changes_of(name: str, before: Conditions, now: Conditions) -> list[str]:
+    parts = []
+    old, new = before.slowdown.get(name, 1.0), now.slowdown.get(name, 1.0)
+    if old != new:
+        parts.append(f"{name} takes {new:.3g} times as long (was {old:.3g})")
+    ways = [_told(side.ways.get(name, Way())) for side in (before, now)]
+    if ways[0] != ways[1]:
+        parts.append(f"the link to {name} is at {ways[1]} (was {ways[0]})")
+    waits_ms = [1e3 * side.waits_s.get(name, 0.0) for side in (before, now)]
+    if waits_ms[0] != waits_ms[1]:
+        parts.append(f"requests wait {waits_ms[1]:.3g} ms for {name} (was {waits_ms[0]:.3g})")
+    if name in now.avoid and now.avoid[name] != before.avoid.get(name):
+        parts.append(f"{name}: {now.avoid[name]}")
+    if name in before.avoid and name not in now.avoid:
+        parts.append(f"{name} need not be avoided any more")
+    return parts

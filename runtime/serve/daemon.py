@@ -64,7 +64,7 @@ class Daemon:
         self._packages = configured_packages(config.serve, self._repository)
         placements(config.serve, self._packages)  # wrong names are told before anything starts
         self._devices, lost = open_devices(config.serve, self._packages)
-        self._edges = open_edges(config.plans.edges, config.offload)
+        self._edges = open_edges(config.plans, config.offload)
         self._plans = open_plans(config, self._packages, lost, self._edges)
         self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
         guard = config.guard.socket

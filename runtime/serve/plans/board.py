@@ -17,7 +17,7 @@ from devices.open import parse_device
 from runtime.config import HeatSection
 from runtime.errors import ConfigurationError
 
-LOOK_S = 1.0
+LOOK_S = 0.5
 COOLER_C = 3.0
 THROTTLED_S = 10.0
 BUSY = 0.5
@@ -65,7 +65,7 @@ class Board:
         self._check(host.zones(root))
 
     def look(self, now_s: float, idle_since: Callable[[str], float]) -> None:
-        """Look again, at most once a second.
+        """Look again, at most twice a second.
 
         Args:
             idle_since: Tells when a device last ran [s].

@@ -25,7 +25,7 @@ from offload.link.file import read_link
 from offload.security.curve import ClientSecurity
 from offload.security.keys import read_keys
 from offload.throttle import Throttle
-from runtime.config import OffloadSection
+from runtime.config import OffloadSection, PlansSection
 from runtime.errors import ConfigurationError
 from runtime.execute.edge import EdgeDevice
 from runtime.execute.edge_unit import edge_ranges
@@ -37,15 +37,16 @@ from runtime.serve.plans.replies import REMEMBERED_S, SEEN
 
 _LONGEST_PROBE_S = 1.0
 _PATIENCE_S = 1.0
+_PROBES = 2.5  # so many are remembered: two that go unanswered tell of the link
 _STEP = 1.1  # rates and times are told in steps, or every measurement would be a change
 _MOST_WAIT = 0.9
 
 
-def open_edges(addresses: Mapping[str, str], offload: OffloadSection) -> list[EdgeDevice]:
+def open_edges(plans: PlansSection, offload: OffloadSection) -> list[EdgeDevice]:
     """Connect to the edge servers of plans.
 
     Args:
-        addresses: `tcp://HOST:PORT` by the name that plans have for it; several with "," between them.
+        plans: Addresses; `tcp://HOST:PORT`, several with "," between them.
         offload: Keys and declared link.
     Raises:
         ConfigurationError: Keys are half given.
@@ -56,15 +57,16 @@ def open_edges(addresses: Mapping[str, str], offload: OffloadSection) -> list[Ed
     settings = ClientSettings()
     if offload.keys is not None and offload.server_key is not None:
         settings = ClientSettings(security=ClientSecurity(read_keys(Path(offload.keys)), {"": offload.server_key}))
+    remembered_s = _PROBES * (plans.probe_s or PlansSection().probe_s)
     opened: list[EdgeDevice] = []
     try:
-        for name, text in addresses.items():
+        for name, text in plans.edges.items():
             link = None
             if offload.link is not None:
                 model, seed = read_link(Path(offload.link))
                 link = EmulatedLink(model, seed, origin_s=time.monotonic())
             client = EdgeClient([item.strip() for item in text.split(",")], settings, link=link)
-            opened.append(EdgeDevice(name, client))
+            opened.append(EdgeDevice(name, client, remembered_s=remembered_s))
     except BaseException:
         for edge in opened:
             edge.close()

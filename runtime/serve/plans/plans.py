@@ -93,7 +93,8 @@ class Plans:
         settings = settings or PlansSection()
         root = Path(settings.host_root)
         self._clock = clock or MonotonicClock()
-        self._packages, self._devices, self._kept = packages, list(devices), settings.kept
+        self._packages, self._devices = packages, list(devices)
+        self._kept, self._settle_s = settings.kept, settings.settle_s
         here = Here(packages, devices, [edge.name for edge in edges], settings.accuracy_floor)
         found = read_folder(folder, here, settings.levels, root)
         self._problem, self._levels = found.problem, found.levels
@@ -232,7 +233,8 @@ class Plans:
                 _log.error("the clock of %s could not be set back: %s", name, error)
 
     def _make_chooser(self) -> PlanChooser:
-        return PlanChooser(self._problem, tuple(self._plans.values()), names=tuple(self._plans))
+        names, plans = tuple(self._plans), tuple(self._plans.values())
+        return PlanChooser(self._problem, plans, names=names, settle_s=self._settle_s)
 
     # Conditions
 

@@ -126,8 +126,8 @@ class Replies:
 
     @property
     def asked_s(self) -> float:
-        """Deadline that the last requests asked for [s]; infinite where none had one."""
-        return statistics.median_low(self._asked_s) if self._asked_s else math.inf
+        """Deadline that the last requests asked for [s], to two digits; infinite where none had one."""
+        return float(f"{statistics.median_low(self._asked_s):.2g}") if self._asked_s else math.inf
 
     @property
     def least_exits(self) -> dict[str, int]:
