@@ -333,7 +333,7 @@ class EdgeClient:
         with self._lock:
             self._reading = True
             self._nudge.clear()
-            self._read()
+            self._read(expected=len(self._connections) == 1)
             now_s = self._clock.now_s()
             if timers.next_s <= now_s:
                 timers.fire(now_s)
@@ -397,9 +397,9 @@ class EdgeClient:
             parts = (outcome.latency_s, outcome.queue_s, outcome.compute_s)
             self.estimator.answered(outcome.handle.bits, *parts, outcome.ended_s)
 
-    def _read(self) -> None:
+    def _read(self, *, expected: bool = False) -> None:
         for connection in self._connections:
-            self._dispatcher.receive(connection)
+            self._dispatcher.receive(connection, expected=expected)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if outcome.code is Code.OK:

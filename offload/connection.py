@@ -219,10 +219,19 @@ class Connection:
         if opened == self._opened:
             self.send(header)
 
-    def receive(self, on_reply: "Callable[[Connection, Reply, dict[str, Array]], None]") -> None:
-        """Take in all that has come; `on_reply` is called with each reply among it and its tensors."""
-        while self._fd >= 0 and holds_message(self._dealer):
-            frames = receive_frames(self._dealer)
+    def receive(
+        self, on_reply: "Callable[[Connection, Reply, dict[str, Array]], None]", *, expected: bool = False
+    ) -> None:
+        """Take in all that has come; `on_reply` is called with each reply among it and its tensors.
+
+        Where something is `expected`, because the descriptor says so, the first look is spared.
+        """
+        while self._fd >= 0 and (expected or holds_message(self._dealer)):
+            expected = False
+            try:
+                frames = receive_frames(self._dealer)
+            except zmq.Again:
+                return
             if self._link is None:
                 self._unanswered_s = None
             try:

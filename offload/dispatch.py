@@ -147,9 +147,9 @@ class Dispatcher:
         for pending in list(self._open.values()):
             self._finish(pending, Code.CANCELLED, reason)
 
-    def receive(self, connection: Connection) -> None:
-        """Take in what a server has sent."""
-        connection.receive(self._on_reply)
+    def receive(self, connection: Connection, *, expected: bool = False) -> None:
+        """Take in what a server has sent; see `Connection.receive`."""
+        connection.receive(self._on_reply, expected=expected)
 
     def lost(self, connection: Connection) -> None:
         """Take in that a server is gone: what it was working on goes elsewhere, or ends UNAVAILABLE."""
@@ -227,36 +227,40 @@ class Dispatcher:
             self._attempt(pending, connection, self._next_id())
 
     def _on_reply(self, connection: Connection, reply: Reply, tensors: dict[str, Array]) -> None:
-        connection.service.report(1e-6 * reply.load_us, self._clock.now_s())
+        now_s = self._clock.now_s()
+        connection.service.report(1e-6 * reply.load_us, now_s)
         attempt = self._attempts.get(reply.id)
         if attempt is None or attempt.connection is not connection:
             self.counts["late" if reply.id in self._expired_ids else "stray"] += 1
-            return
-        if attempt.transmission is None:
-            self._answer(attempt, reply, tensors)
+        elif attempt.transmission is None:
+            self._answer(attempt, reply, tensors, now_s)
         else:
-            at_s = self._clock.now_s() + attempt.transmission.reply_delay_s
+            at_s = now_s + attempt.transmission.reply_delay_s
             if self._link is not None:
                 at_s = self._link.open_s(at_s)
             self.timers.at(at_s, attempt.pending.handle.id, partial(self._answer, attempt, reply, tensors))
 
-    def _answer(self, attempt: Attempt, reply: Reply, tensors: dict[str, Array]) -> None:
+    def _answer(self, attempt: Attempt, reply: Reply, tensors: dict[str, Array], now_s: float | None = None) -> None:
         if attempt.id not in self._attempts:
             self.counts["late" if attempt.id in self._expired_ids else "stray"] += 1
             return
-        pending, now_s = attempt.pending, self._clock.now_s()
-        if self._chooses and reply.code is Code.OK:
+        pending, code = attempt.pending, reply.code
+        now_s = self._clock.now_s() if now_s is None else now_s
+        if self._chooses and code is Code.OK:
             self._unlearned.append((attempt, 1e-6 * reply.compute_us, now_s))
         others = len(pending.attempts) > 1
-        if reply.code in _ELSEWHERE or (others and reply.code is Code.DEADLINE_EXCEEDED):
-            self._failed(attempt, reply.code, reply.message)
+        if code in _ELSEWHERE or (others and code is Code.DEADLINE_EXCEEDED):
+            self._failed(attempt, code, reply.message)
             return
         self._drop(attempt)
-        self._leave(pending)
+        if others:
+            self._leave(pending)
+        else:
+            del self._open[pending.handle.id]
         self._end(
             Outcome(
                 pending.handle,
-                reply.code,
+                code,
                 reply.message,
                 now_s,
                 reply.exit_id,
@@ -320,7 +324,8 @@ class Dispatcher:
             handle.repeats[handle.repeats.index(whole)] = attempt.transmission
 
     def _end(self, outcome: Outcome) -> None:
-        self.counts[outcome.code] += 1
-        if outcome.code not in (Code.OK, Code.CANCELLED):
-            self._complaints.warn(f"no answer: {outcome.code} {outcome.message}")
+        code = outcome.code
+        self.counts[code] += 1
+        if code is not Code.OK and code is not Code.CANCELLED:
+            self._complaints.warn(f"no answer: {code} {outcome.message}")
         self._end_with(outcome)

@@ -81,8 +81,8 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DTYPES = {name: np.dtype(name).newbyteorder("<") for name in Dtype.__args__}  # type: ignore[attr-defined]
 _NAMES = {order: name for name, dtype in _DTYPES.items() for order in (dtype, dtype.newbyteorder(">"))}
 _AS_IT_IS = {dtype: name for name, dtype in _DTYPES.items()}
+_BOOL = _DTYPES["bool"]
 _new_array = np.ndarray
-_NOTHING: Array = np.empty(0)
 
 
 def encode_frames(
@@ -172,46 +172,48 @@ def decode_frames(
     tensors: dict[str, Array] = {}
     total = 0
     for index, item in enumerate(headers, 1):
-        raw = frames[index]
+        raw: Any = frames[index]
         size = len(raw)
+        dtype = _DTYPES[item.dtype]
         if item.codec is not None:  # what it will take, not what it takes
-            size = max(size, math.prod(item.shape) * _DTYPES[item.dtype].itemsize)
+            size = max(size, math.prod(item.shape) * dtype.itemsize)
         total += size
         if size > limits.tensor_bytes or total > limits.message_bytes:
             sizes = [size if other is raw else len(other) for other in frames[1:]]
             _check_sizes(sizes, [other.name for other in headers], limits, getattr(message, "id", 0))
-        tensors[item.name] = _view(item, raw, size, message)
+        if item.codec is not None:
+            tensors[item.name] = _decoded(item, raw, dtype, getattr(message, "id", 0))
+            continue
+        try:
+            array = _new_array(item.shape, dtype, raw)
+        except (TypeError, ValueError):  # more than there is, or more than there can be
+            array = None
+        if array is None or array.nbytes != size:
+            raise _wrong_size(item, size, getattr(message, "id", 0))
+        flags = array.flags
+        flags.writeable = False
+        if dtype is _BOOL and size:
+            _check_bool(item, array, getattr(message, "id", 0))
+        if not flags.aligned:  # small frames lie anywhere in ZeroMQ's receive buffer: wide elements are not read there
+            array = array.copy()
+            array.flags.writeable = False
+        tensors[item.name] = array
     if len(tensors) != len(headers):
         names = ", ".join(item.name for item in headers)
         raise WireError(f"two tensors have one name: {names}", getattr(message, "id", 0))
     return message, tensors
 
 
-def _view(header: TensorHeader, raw: Any, size: int, message: object) -> Array:
-    dtype = _DTYPES[header.dtype]
-    if header.codec is not None:
-        return _decoded(header, raw, dtype, getattr(message, "id", 0))
-    try:
-        array: Array = _new_array(header.shape, dtype, raw)
-    except (TypeError, ValueError):  # more than there is, or more than there can be
-        array = _NOTHING
-    if array.nbytes != size or array is _NOTHING:
-        wanted = math.prod(header.shape) * dtype.itemsize
-        raise WireError(
-            f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {size} bytes: must have {wanted}",
-            getattr(message, "id", 0),
-        )
-    flags = array.flags
-    flags.writeable = False
-    if dtype.kind == "b" and size and array.view(np.uint8).max() > 1:
-        most = array.view(np.uint8).max()
-        raise WireError(
-            f"tensor {header.name!r} of bool holds a byte {most}: must be 0 or 1", getattr(message, "id", 0)
-        )
-    if not flags.aligned:  # small frames lie anywhere in ZeroMQ's receive buffer: wider elements are not read there
-        array = array.copy()
-        array.flags.writeable = False
-    return array
+def _wrong_size(header: TensorHeader, size: int, request_id: int) -> WireError:
+    wanted = math.prod(header.shape) * _DTYPES[header.dtype].itemsize
+    text = f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {size} bytes: must have {wanted}"
+    return WireError(text, request_id)
+
+
+def _check_bool(header: TensorHeader, array: Array, request_id: int) -> None:
+    most = array.view(np.uint8).max()
+    if most > 1:
+        raise WireError(f"tensor {header.name!r} of bool holds a byte {most}: must be 0 or 1", request_id)
 
 
 def _decoded(header: TensorHeader, raw: Any, dtype: "np.dtype[Any]", request_id: int) -> Array:

@@ -51,6 +51,8 @@ class Code(StrEnum):
     INVALID = "INVALID"
     UNAUTHORIZED = "UNAUTHORIZED"
 
+    __hash__ = str.__hash__  # an Enum's own is a Python function, and codes are counted for every request
+
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
     pass

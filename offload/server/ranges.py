@@ -8,10 +8,10 @@ import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from devices.backend import Backend, CancelToken
 from devices.chain import Chain
@@ -31,8 +31,7 @@ _LEAST_TRIAL_S = 0.2
 _WORTH = 0.85  # a batch of twice the size must save so much time a job: a noisy trial shows less
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(Struct, frozen=True):
     """What a run came to: tensors by name, the exit that gave the answer, and whether it was stopped."""
 
     outputs: Mapping[str, Array]
