@@ -89,6 +89,7 @@ _MOST_HELD = 256
 _ALIGNMENT = 64
 _SHARE_PATIENCE_S = 1.0
 _RETRY_S = 0.01
+_NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # combining flags costs as much as sending
 _COPY_BELOW_BYTES = 1 << 20  # for smaller frames a copy is quicker than telling when ours may be freed
 
 
@@ -364,27 +365,29 @@ class _Channel:
         header = msgpack.packb(message)
         try:
             if not tensors:
-                self.socket.send(header, zmq.NOBLOCK)
+                self.socket.send(header, _NOBLOCK)
                 return True
-            self.socket.send(header, zmq.NOBLOCK | zmq.SNDMORE)
-            for number, tensor in enumerate(tensors, 1):
+            self.socket.send(header, _NOBLOCK_MORE)
+            last = len(tensors) - 1
+            for number, tensor in enumerate(tensors):
                 data = np.ascontiguousarray(tensor).data.cast("B") if tensor.size else b""
-                more = 0 if number == len(tensors) else zmq.SNDMORE
-                self.socket.send(data, zmq.NOBLOCK | more, copy=len(data) < _COPY_BELOW_BYTES)
+                flags = _NOBLOCK if number == last else _NOBLOCK_MORE
+                self.socket.send(data, flags, copy=len(data) < _COPY_BELOW_BYTES)
         except zmq.Again:
             return False
         return True
 
-    def receive(self, flags: int = zmq.NOBLOCK) -> Optional[Tuple[Dict[str, Any], List[Any]]]:
+    def receive(self, flags: int = int(zmq.NOBLOCK)) -> Optional[Tuple[Dict[str, Any], List[Any]]]:
         """Return the next message; None when there is none, by default at once."""
         try:
-            header = self.socket.recv(flags)
+            frame = self.socket.recv(flags, copy=False)
         except zmq.Again:
             return None
-        frames = []
-        while self.socket.get(zmq.RCVMORE):
-            frames.append(self.socket.recv(copy=False))
-        return msgpack.unpackb(header), frames
+        header, frames = frame, []
+        while frame.more:
+            frame = self.socket.recv(copy=False)
+            frames.append(frame)
+        return msgpack.unpackb(header.buffer), frames
 
     def close(self) -> None:
         self.socket.close()

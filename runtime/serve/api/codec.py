@@ -19,7 +19,6 @@ from offload.frames import VERSION, Array
 from runtime.serve.api.messages import (
     LIMITS,
     SHARED_FROM_BYTES,
-    Answer,
     FromClient,
     FromDaemon,
     Place,
@@ -34,6 +33,7 @@ _NAMES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64
 _DTYPES = {name: np.dtype(name).newbyteorder("<") for name in (*_NAMES, "float16", "float32", "float64")}
 _NAME_OF = {dtype: name for name, dtype in _DTYPES.items()}
 _MAY_INDEX = frozenset(("bool", "int32", "uint32", "int64", "uint64"))
+_NOTHING = memoryview(b"")
 _DECODER: "msgspec.msgpack.Decoder[FromClient]" = msgspec.msgpack.Decoder(FromClient)
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -87,10 +87,10 @@ def encode(message: FromDaemon) -> bytes:
     return _ENCODER.encode(message)
 
 
-def encode_answer(
-    answer: Answer, outputs: Mapping[str, Array], region: Region | None, segments: Segments
-) -> list[bytes | Array]:
-    """Return the frames of an answer; large outputs are put into `region` as far as they fit.
+def place(
+    outputs: Mapping[str, Array], region: Region | None, segments: Segments
+) -> tuple[tuple[Tensor, ...], list[bytes | Array]]:
+    """Return how outputs are declared, and the frames that follow; large ones are put into `region` as far as they fit.
 
     Raises:
         WireError: an output's element type does not travel, or the outputs are too large for a message.
@@ -98,22 +98,21 @@ def encode_answer(
     memory, room = _open(region, segments)
     declared, frames, total = [], [], 0
     for name, array in outputs.items():
-        plain = np.ascontiguousarray(array)
-        dtype = _NAME_OF.get(plain.dtype)
+        plain = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+        dtype, size, at = _NAME_OF.get(plain.dtype), plain.nbytes, None
         if dtype is None:
-            raise WireError(f"output {name!r} is of {plain.dtype}: what travels is {', '.join(_DTYPES)}", answer.id)
-        place = None
-        if memory is not None and region is not None and SHARED_FROM_BYTES <= plain.nbytes <= room.stop - room.start:
-            place = Place(region.segment, room.start)
+            raise WireError(f"output {name!r} is of {plain.dtype}: what travels is {', '.join(_DTYPES)}")
+        if memory is not None and region is not None and SHARED_FROM_BYTES <= size <= room.stop - room.start:
+            at = Place(region.segment, room.start)
             np.frombuffer(memory, plain.dtype, plain.size, room.start)[:] = plain.reshape(-1)
-            room = range(_aligned(room.start + plain.nbytes), room.stop)
+            room = range(_aligned(room.start + size), room.stop)
         else:
-            total += plain.nbytes
-            frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
-        declared.append(Tensor(name, dtype, plain.shape, place))  # type: ignore[arg-type]
+            total += size
+            frames.append(plain.reshape(-1).view(np.uint8) if size else b"")
+        declared.append(Tensor(name, dtype, plain.shape, at))  # type: ignore[arg-type]
     if total > LIMITS.message_bytes:
-        raise WireError(f"the outputs have {total} bytes: at most {LIMITS.message_bytes} travel", answer.id)
-    return [_ENCODER.encode(msgspec.structs.replace(answer, tensors=tuple(declared))), *frames]
+        raise WireError(f"the outputs have {total} bytes: at most {LIMITS.message_bytes} travel")
+    return tuple(declared), frames
 
 
 def _open(region: Region | None, segments: Segments) -> tuple[Any | None, range]:
@@ -130,20 +129,28 @@ def _aligned(offset: int) -> int:
 
 
 def _tensors(declared: Sequence[Tensor], frames: Sequence[Any], segments: Segments) -> dict[str, Array]:
-    framed = sum(tensor.at is None for tensor in declared)
-    if len(frames) != framed:
-        raise WireError(f"{len(frames)} tensor frames follow the header: it declares {framed}")
     tensors: dict[str, Array] = {}
-    total, following = 0, iter(frames)
+    total, following = 0, 0
     for tensor in declared:
-        wanted = math.prod(tensor.shape) * _DTYPES[tensor.dtype].itemsize
+        dtype = _DTYPES[tensor.dtype]
+        count = math.prod(tensor.shape)
+        size = count * dtype.itemsize
         if tensor.at is None:
-            raw = memoryview(next(following))
-            wanted = max(wanted, len(raw))
-        total += wanted
-        if wanted > LIMITS.tensor_bytes:
-            raise WireError(f"tensor {tensor.name!r} has {wanted} bytes: at most {LIMITS.tensor_bytes} travel")
-        tensors[tensor.name] = _framed(tensor, raw) if tensor.at is None else _shared(tensor, tensor.at, segments)
+            raw = memoryview(frames[following]) if following < len(frames) else _NOTHING
+            following += 1
+            total += max(size, len(raw))
+            if len(raw) > LIMITS.tensor_bytes:
+                raise _too_large(tensor, len(raw))
+            array = _framed(tensor, raw, dtype, size)
+        else:
+            total += size
+            if size > LIMITS.tensor_bytes:
+                raise _too_large(tensor, size)
+            array = _shared(tensor, tensor.at, segments, dtype, count)
+        array.setflags(write=False)
+        tensors[tensor.name] = array.reshape(tensor.shape)
+    if following != len(frames):
+        raise WireError(f"{len(frames)} tensor frames follow the header: it declares {following}")
     if total > LIMITS.message_bytes:
         raise WireError(f"the tensors have {total} bytes: at most {LIMITS.message_bytes} travel")
     if len(tensors) != len(declared):
@@ -151,24 +158,26 @@ def _tensors(declared: Sequence[Tensor], frames: Sequence[Any], segments: Segmen
     return tensors
 
 
-def _framed(tensor: Tensor, raw: Any) -> Array:
-    dtype = _DTYPES[tensor.dtype]
-    wanted = math.prod(tensor.shape) * dtype.itemsize
-    if len(raw) != wanted:
+def _too_large(tensor: Tensor, size: int) -> WireError:
+    return WireError(f"tensor {tensor.name!r} has {size} bytes: at most {LIMITS.tensor_bytes} travel")
+
+
+def _framed(tensor: Tensor, raw: memoryview, dtype: "np.dtype[Any]", size: int) -> Array:
+    if raw is _NOTHING:
+        raise WireError(f"tensor {tensor.name!r} has no frame: one must follow the header for each that is not shared")
+    if len(raw) != size:
         raise WireError(
-            f"tensor {tensor.name!r} of {tensor.dtype} {list(tensor.shape)} has {len(raw)} bytes: must have {wanted}"
+            f"tensor {tensor.name!r} of {tensor.dtype} {list(tensor.shape)} has {len(raw)} bytes: must have {size}"
         )
     array: Array = np.frombuffer(raw, dtype)
     # Small frames lie anywhere in ZeroMQ's receive buffer: wider elements are not read there.
-    return _sealed(tensor, array if array.flags.aligned else array.copy())
+    return _checked(tensor, array if array.flags.aligned else array.copy())
 
 
-def _shared(tensor: Tensor, at: Place, segments: Segments) -> Array:
+def _shared(tensor: Tensor, at: Place, segments: Segments, dtype: "np.dtype[Any]", count: int) -> Array:
     memory = segments.memory(at.segment)
     if memory is None:
         raise WireError(f"tensor {tensor.name!r} lies in segment {at.segment}: this daemon shares no such memory")
-    dtype = _DTYPES[tensor.dtype]
-    count = math.prod(tensor.shape)
     end = at.offset + count * dtype.itemsize
     if at.offset % ALIGNMENT or end > len(memory):
         raise WireError(
@@ -176,15 +185,14 @@ def _shared(tensor: Tensor, at: Place, segments: Segments) -> Array:
             f"and begin at a multiple of {ALIGNMENT}"
         )
     array: Array = np.frombuffer(memory, dtype, count, at.offset)
-    return _sealed(tensor, array.copy() if tensor.dtype in _MAY_INDEX else array)
+    return _checked(tensor, array.copy()) if tensor.dtype in _MAY_INDEX else array
 
 
-def _sealed(tensor: Tensor, array: Array) -> Array:
+def _checked(tensor: Tensor, array: Array) -> Array:
     if tensor.dtype == "bool" and array.size and array.view(np.uint8).max() > 1:
         most = array.view(np.uint8).max()
         raise WireError(f"tensor {tensor.name!r} of bool holds a byte {most}: must be 0 or 1")
-    array.setflags(write=False)
-    return array.reshape(tensor.shape)
+    return array
 
 
 def _explain(header: Any, error: Exception) -> WireError:

@@ -40,6 +40,7 @@ ROUND = 64
 _MOST_CLIENTS = 8192
 _OLDEST_NS = 10_000_000_000  # nothing waits longer in a local socket; a larger age is another clock's
 _COPY_BELOW_BYTES = 2**20  # for smaller frames a copy is quicker than pyzmq's telling when ours may be freed
+_NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # combining flags costs as much as sending
 _UNIX_ONLY = (messages.Load, messages.Unload, messages.Step)
 
 
@@ -103,12 +104,12 @@ class LocalApi:
 
     def _receive(self, door: int, router: "zmq.Socket[bytes]") -> None:
         for _ in range(ROUND):
-            peer, *frames = router.recv_multipart(copy=False)
-            client = self._client(door, peer.bytes, frames)
+            peer = router.recv(_NOBLOCK)
+            frames = _frames(router)
+            client = self._clients.get((door, peer)) or self._meet(door, peer, frames)
             try:
-                why_not = self._quotas.why_not(client, sum(map(len, frames)))
-                if why_not:
-                    raise MessageError(why_not)
+                if self._quotas.limited and (over := self._quotas.why_not(client, sum(map(len, frames)))):
+                    raise MessageError(over)
                 self._handle(client, *codec.decode(frames, self._segments))
             except WireError as error:
                 self._refuse(client, error.request_id, str(error))
@@ -117,14 +118,13 @@ class LocalApi:
             if not holds_message(router):
                 return
 
-    def _client(self, door: int, peer: bytes, frames: Sequence[zmq.Frame]) -> Client:
-        known = self._clients.get((door, peer))
-        if known is None:
-            if len(self._clients) >= _MOST_CLIENTS:
-                self._clients.clear()  # whoever is still there is known again by its next message
-            owner = owner_of(frames[0].get("Peer-Address"), peer) if frames else peer
-            known = self._clients[door, peer] = Client(door, peer, owner)
-        return known
+    def _meet(self, door: int, peer: bytes, frames: Sequence[zmq.Frame]) -> Client:
+        """Return a client that was not known yet."""
+        if len(self._clients) >= _MOST_CLIENTS:
+            self._clients.clear()  # whoever is still there is known again by its next message
+        owner = owner_of(frames[0].get("Peer-Address"), peer)
+        client = self._clients[door, peer] = Client(door, peer, owner)
+        return client
 
     def _handle(self, client: Client, message: messages.FromClient, tensors: dict[str, Array]) -> None:
         if client.door and isinstance(message, _UNIX_ONLY):
@@ -178,20 +178,22 @@ class LocalApi:
         self._service.delivered(request, reply)
 
     def _answer_frames(self, message: messages.Infer, reply: Reply) -> list[Any]:
+        try:
+            tensors, frames = codec.place(reply.outputs, message.answer_at, self._segments)
+        except WireError as error:
+            return [codec.encode(messages.Error(id=message.id, code="INVALID", error=str(error)))]
         answer = messages.Answer(
             id=message.id,
-            status=reply.status,
+            status=reply.status.value,
             model=reply.model,
             version=reply.version,
             exit_id=reply.exit_id or "",
             confidence=reply.confidence,
             parts=parts_of(reply),
             time_left_us=None if reply.time_left_s is None else round(reply.time_left_s * 1e6),
+            tensors=tensors,
         )
-        try:
-            return list(codec.encode_answer(answer, reply.outputs, message.answer_at, self._segments))
-        except WireError as error:
-            return [codec.encode(messages.Error(id=message.id, code="INVALID", error=str(error)))]
+        return [codec.encode(answer), *frames]
 
     def _step(self, client: Client, message: messages.Step, tensors: dict[str, Array]) -> None:
         if message.obstacles is not None:
@@ -250,10 +252,12 @@ class LocalApi:
         Returns:
             Whether it was sent; None where the client is gone.
         """
-        router = self._routers[client.door]
-        copy = len(frames) == 1 or max(memoryview(frame).nbytes for frame in frames) < _COPY_BELOW_BYTES
+        router, last = self._routers[client.door], len(frames) - 1
         try:
-            router.send_multipart([client.peer, *frames], zmq.NOBLOCK, copy=copy)
+            router.send(client.peer, _NOBLOCK_MORE)
+            for number, frame in enumerate(frames):
+                copy = number == 0 or memoryview(frame).nbytes < _COPY_BELOW_BYTES
+                router.send(frame, _NOBLOCK if number == last else _NOBLOCK_MORE, copy)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -261,6 +265,16 @@ class LocalApi:
             self._clients.pop((client.door, client.peer), None)
             return None
         return True
+
+
+def _frames(router: "zmq.Socket[bytes]") -> list[zmq.Frame]:
+    """Return the rest of a message; cheaper than `recv_multipart`, which asks the socket after each frame."""
+    frame = router.recv(_NOBLOCK, False)
+    frames = [frame]
+    while frame.more:
+        frame = router.recv(_NOBLOCK, False)
+        frames.append(frame)
+    return frames
 
 
 def _begun_ns(sent_ns: int | None) -> int:

@@ -54,6 +54,11 @@ class Quotas:
         if self.quota.rates is not None:
             self._limiter = RateLimiter(self.quota.rates)
 
+    @property
+    def limited(self) -> bool:
+        """Whether rates are limited at all."""
+        return self._limiter is not None
+
     def why_not(self, client: Client, size: int) -> str:
         """Charge a message of `size` bytes; return why it may not pass, "" if it may."""
         return "" if self._limiter is None else self._limiter.why_not(client.owner, size, time.monotonic())
