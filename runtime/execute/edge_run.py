@@ -30,7 +30,7 @@ from runtime.execute.worker import Part
 _log = logging.getLogger(__name__)
 PATIENCE_S = 10.0  # how long a request without a deadline waits for a server that neither answers nor is lost
 _WARM_UP_RUNS = 2
-_LOADING_S = 10.0
+_LOADING_S = 1.0  # no longer, or a link that is down would keep the next plan waiting
 
 Push = Callable[[str, Part, float], None]
 
@@ -140,3 +140,5 @@ def warm_edges(units: Iterable[Unit | EdgeUnit], clock: Clock) -> None:
             outcome = unit.edge.ask(unit.package, unit.segment_ids, unit.zeros(), clock.now_s() + _LOADING_S)
             if outcome.code in (Code.INVALID, Code.UNAUTHORIZED):
                 raise BackendError(f"the backend of {unit.device} failed: {outcome.code} {outcome.message}")
+            if outcome.code is not Code.OK:
+                break

@@ -40,6 +40,7 @@ _PATIENCE_S = 1.0
 _PROBES = 2.5  # so many are remembered: two that go unanswered tell of the link
 _STEP = 1.1  # rates and times are told in steps, or every measurement would be a change
 _MOST_WAIT = 0.9
+_BELOW = 0.5  # a link too slow for a request is taken to be half as fast as would have done: how slow nobody knows
 
 
 def open_edges(plans: PlansSection, offload: OffloadSection) -> list[EdgeDevice]:
@@ -154,7 +155,7 @@ class Edges:
             rate_bps = link.rate_bps if link.rate_bps is not None else planned_bps
             if link.rate_bps is None and link.at_most_bps >= planned_bps:
                 rate_bps = math.inf  # as planned
-            rate_bps = min(rate_bps, link.at_most_bps)
+            rate_bps = min(rate_bps, _BELOW * link.at_most_bps)
             rate = None if math.isinf(rate_bps) else _STEP ** math.floor(math.log(rate_bps, _STEP))
             latency = None if not link.latency_s else _STEP ** math.ceil(math.log(link.latency_s, _STEP))
             found[name] = Way(rate, latency)
@@ -171,12 +172,21 @@ class Edges:
         found = {name: sorted(wait for _, wait in list(seen)) for name, seen in self._queues.items() if seen}
         return {name: waits[math.ceil(_MOST_WAIT * len(waits)) - 1] for name, waits in found.items()}
 
-    def probe(self, deadline_s: float) -> None:
-        """Probe servers that no request went to for a while; a request would wait `deadline_s` [s]."""
+    def probe(self, deadline_s: float, within_s: float = math.inf) -> None:
+        """Probe servers that no request went to for a while, or for `within_s` [s].
+
+        Args:
+            deadline_s: How long a request would wait [s].
+            within_s: Less than the usual while, where a plan is about to be switched to.
+        """
         now_s = self._clock.now_s()
         for name, (package, ids, inputs) in self._probes.items():
             edge = self._edges[name]
-            if self._probe_s <= 0.0 or now_s - edge.used_s < self._probe_s or not edge.client.state.connected:
+            if (
+                self._probe_s <= 0.0
+                or now_s - edge.used_s < min(self._probe_s, within_s)
+                or not edge.client.state.connected
+            ):
                 continue
             try:
                 edge.probe(package, ids, inputs, now_s + min(deadline_s, _LONGEST_PROBE_S))

@@ -35,6 +35,7 @@ _log = logging.getLogger("headway.plans")
 SLOWER = 1.2  # a device within this counts as planned
 LEAST_WAIT_S = 1e-3
 KEPT_SWITCHES = 32
+PROBES_TO_SETTLE = 4
 _MS = 1e-3
 
 
@@ -154,7 +155,7 @@ class Plans:
     def consider(self, runner: Runner) -> None:
         """Choose for the conditions of now, and load what is new in force; on the thread that may take its time."""
         conditions = self._now(runner)
-        self._edges.probe(conditions.deadline_s)
+        self._edges.probe(conditions.deadline_s, self._settle_s / PROBES_TO_SETTLE if self._settling else math.inf)
         if conditions == self._conditions and not self._settling:
             return
         choice = self._chooser.choose(self._clock.now_s(), conditions)
