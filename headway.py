@@ -1,6 +1,6 @@
 """Client of a Headway daemon and its guard: one file on numpy, pyzmq and msgpack, Python 3.9 and later.
 
-Ask a model::
+Ask a model (`AsyncClient` is the same for asyncio)::
 
     with headway.Client("/run/user/1000/headway.sock") as client:
         answer = client.infer("driving", {"frame": frame}, deadline_s=0.03)
@@ -28,31 +28,51 @@ Units: metres, radians counter-clockwise, seconds; stamps are CLOCK_MONOTONIC, s
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
+import mmap
 import os
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    AsyncIterator,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import msgpack
 import numpy as np
 import zmq
 
 __all__ = [
+    "Admitted",
     "Answer",
     "Applied",
     "Applier",
+    "AsyncClient",
     "Client",
     "Control",
     "Decision",
+    "Event",
     "HeadwayError",
     "NoAnswerError",
     "Obstacle",
     "Pose",
     "RequestError",
     "Session",
+    "Tolerable",
     "UnavailableError",
     "Window",
 ]
@@ -60,20 +80,17 @@ __all__ = [
 CLOCK_GRAIN_S = 1e-6
 """Times closer than this are one time; what the guard certifies covers it."""
 
-_DTYPES = {
-    "bool",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
-}
+_NAMES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_DTYPES = {np.dtype(name).newbyteorder("<"): name for name in (*_NAMES, "float16", "float32", "float64")}
+_SHARED_FROM_BYTES = 65536
+_LEAST_SHARED_BYTES = 1 << 23
+_MOST_MEMORIES = 4
+_MOST_HELD = 256
+_ALIGNMENT = 64
+_SHARE_PATIENCE_S = 1.0
+_RETRY_S = 0.01
+_NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # combining flags costs as much as sending
+_COPY_BELOW_BYTES = 1 << 20  # for smaller frames a copy is quicker than telling when ours may be freed
 
 
 class HeadwayError(Exception):
@@ -276,6 +293,7 @@ class Answer:
         status: "OK".
         parts: Each segment's name, device, start and duration [s], in the order in which they ran.
         time_left_s: Time left until the deadline when the answer was made; None without a deadline.
+        model, version: The model that answered.
     """
 
     outputs: Dict[str, np.ndarray]
@@ -284,10 +302,53 @@ class Answer:
     status: str
     parts: List[Dict[str, Any]] = field(default_factory=list)
     time_left_s: Optional[float] = None
+    model: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in the daemon; docs/api.md names the keys of each topic's data.
+
+    Args:
+        topic: guard, window, request, model, plan, drift or edge.
+        number: Counts all events of the daemon.
+        at_s: When it happened, CLOCK_MONOTONIC [s].
+        data: What happened.
+        missed: Events before it that were lost because this client did not read.
+    """
+
+    topic: str
+    number: int
+    at_s: float
+    data: Dict[str, Any]
+    missed: int = 0
+
+
+@dataclass(frozen=True)
+class Tolerable:
+    """How long a slip angle may be held [s], what limits that, and the manoeuvre that rescues at its end."""
+
+    deadline_s: float
+    limited_by: str
+    manoeuvre: Optional[str]
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The admissible slip angle nearest to the one asked for [rad]; None where there is none.
+
+    `status` is nominal, filtered, infeasible, outside or invalid; `intervals` are the admissible slip angles [rad].
+    """
+
+    status: str
+    beta_rad: Optional[float]
+    limited_by: str
+    intervals: List[Tuple[float, float]]
 
 
 class _Channel:
-    """One DEALER to one unix socket: maps out, maps and tensor frames in."""
+    """One DEALER to one socket: maps out, maps and tensor frames in."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Union[str, "os.PathLike[str]"]) -> None:
         self.path = os.fspath(path)
@@ -297,59 +358,349 @@ class _Channel:
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        self.socket.connect("ipc://" + self.path)
+        self.socket.connect(self.path if "://" in self.path else "ipc://" + self.path)
 
     def send(self, message: Mapping[str, Any], tensors: Sequence[np.ndarray] = ()) -> bool:
         """Send without waiting; False when nobody is there to take it."""
-        frames: List[Any] = [msgpack.packb(message)]
-        frames += [np.ascontiguousarray(tensor).data.cast("B") if tensor.size else b"" for tensor in tensors]
+        header = msgpack.packb(message)
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK, copy=not tensors)
+            if not tensors:
+                self.socket.send(header, _NOBLOCK)
+                return True
+            self.socket.send(header, _NOBLOCK_MORE)
+            last = len(tensors) - 1
+            for number, tensor in enumerate(tensors):
+                data = np.ascontiguousarray(tensor).data.cast("B") if tensor.size else b""
+                flags = _NOBLOCK if number == last else _NOBLOCK_MORE
+                self.socket.send(data, flags, copy=len(data) < _COPY_BELOW_BYTES)
         except zmq.Again:
             return False
         return True
 
-    def receive(self) -> Optional[Tuple[Dict[str, Any], List[Any]]]:
-        """Return the next message that is already here, None when there is none."""
+    def receive(self, flags: int = int(zmq.NOBLOCK)) -> Optional[Tuple[Dict[str, Any], List[Any]]]:
+        """Return the next message; None when there is none, by default at once."""
         try:
-            parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            frame = self.socket.recv(flags, copy=False)
         except zmq.Again:
             return None
-        return msgpack.unpackb(parts[0].buffer), parts[1:]
+        header, frames = frame, []
+        while frame.more:
+            frame = self.socket.recv(copy=False)
+            frames.append(frame)
+        return msgpack.unpackb(header.buffer), frames
 
     def close(self) -> None:
         self.socket.close()
 
 
-def _describe(tensors: Mapping[str, np.ndarray]) -> List[Dict[str, Any]]:
-    described = []
-    for name, tensor in tensors.items():
-        if tensor.dtype.name not in _DTYPES:
-            raise TypeError("tensor %r has dtype %s: use one of %s" % (name, tensor.dtype, ", ".join(sorted(_DTYPES))))
-        described.append({"name": name, "dtype": tensor.dtype.name, "shape": list(tensor.shape)})
-    return described
+_Reply = Tuple[Dict[str, Any], List[Any], List["_Lease"]]
 
 
-def _tensors(specs: Sequence[Mapping[str, Any]], frames: Sequence[Any]) -> Dict[str, np.ndarray]:
+class _Lease:
+    """A piece of shared memory that arrays lie in; given back when the last of them is gone."""
+
+    def __init__(self, memory: "_Memory", offset: int, size: int) -> None:
+        self.memory = memory
+        self.offset = offset
+        self.size = size
+
+    @property
+    def __array_interface__(self) -> Dict[str, Any]:
+        return {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (self.size,),
+            "data": (self.memory.address + self.offset, False),
+        }
+
+    def array(self, dtype: Any, shape: Sequence[int], offset: Optional[int] = None) -> np.ndarray:
+        """Return an array that lies here, from `offset` of the segment on."""
+        begin = 0 if offset is None else offset - self.offset
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        if begin < 0 or begin + size > self.size:
+            raise HeadwayError("the daemon names a place beyond the memory that it was given")
+        found: np.ndarray = np.asarray(self)[begin : begin + size].view(kind).reshape(shape)
+        return found
+
+    def __del__(self) -> None:
+        self.memory.given_back.append((self.offset, self.size))
+
+
+class _Memory:
+    """Memory shared with the daemon: a file without a name, sealed against shrinking; it ends with its connection."""
+
+    def __init__(self, path: str, size: int) -> None:
+        import ctypes
+        import fcntl
+
+        file = os.memfd_create("headway", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(file, size)
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+            self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._connection.settimeout(_SHARE_PATIENCE_S)
+            try:
+                self._connection.connect(path + ".shm")
+                hello = msgpack.packb({"kind": "share/1", "bytes": size})
+                socket.send_fds(self._connection, [hello], [file])
+                answer = msgpack.unpackb(self._connection.recv(4096))
+            except BaseException:
+                self._connection.close()
+                raise
+            self._mapped = mmap.mmap(file, size)
+        finally:
+            os.close(file)
+        if answer["kind"] != "shared/1":
+            self._connection.close()
+            raise RequestError(answer["code"], answer["error"])
+        self._connection.setblocking(False)
+        self.segment = int(answer["segment"])
+        self.size = size
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._mapped))
+        self.given_back: Deque[Tuple[int, int]] = deque()  # appended to wherever the last array happens to die
+        self._free = [(0, size)]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the daemon still holds it."""
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def take(self, size: int) -> Optional[_Lease]:
+        """Return a free piece of at least `size` bytes; None where there is none."""
+        while self.given_back:
+            self._free.append(self.given_back.popleft())
+            self._merge()
+        size = -(-size // _ALIGNMENT) * _ALIGNMENT
+        for number, (offset, length) in enumerate(self._free):
+            if length >= size:
+                if length == size:
+                    del self._free[number]
+                else:
+                    self._free[number] = (offset + size, length - size)
+                return _Lease(self, offset, size)
+        return None
+
+    def _merge(self) -> None:
+        if len(self._free) < 2:
+            return
+        merged: List[Tuple[int, int]] = []
+        for offset, length in sorted(self._free):
+            if merged and merged[-1][0] + merged[-1][1] == offset:
+                merged[-1] = (merged[-1][0], merged[-1][1] + length)
+            else:
+                merged.append((offset, length))
+        self._free = merged
+
+    def close(self) -> None:
+        """Let the daemon go; arrays that lie here stay valid."""
+        self._connection.close()
+
+
+class _Shared:
+    """The shared memory of one client: made when the first large tensor comes, anew when the daemon was."""
+
+    def __init__(self, path: str, wanted: bool) -> None:
+        self._path = path
+        self._wanted = wanted and "://" not in path and hasattr(os, "memfd_create") and hasattr(socket, "send_fds")
+        self._memories: List[_Memory] = []
+        self._again_s = 0.0
+
+    def take(self, size: int) -> Optional[_Lease]:
+        """Return a piece of `size` bytes, None where a frame has to do."""
+        if not self._wanted:
+            return None
+        if not all(memory.alive for memory in self._memories):
+            self.close()
+        for memory in self._memories:
+            lease = memory.take(size)
+            if lease is not None:
+                return lease
+        return self._more(size)
+
+    def find(self, array: np.ndarray) -> Optional[Tuple[int, int]]:
+        """Return segment and offset of an array that lies in shared memory already."""
+        if not self._memories or not array.flags.c_contiguous:
+            return None
+        address = array.__array_interface__["data"][0]
+        for memory in self._memories:
+            offset = address - memory.address
+            if 0 <= offset <= memory.size - array.nbytes and offset % _ALIGNMENT == 0:
+                return memory.segment, offset
+        return None
+
+    def _more(self, size: int) -> Optional[_Lease]:
+        wanted = max(_LEAST_SHARED_BYTES, 1 << (4 * size - 1).bit_length())
+        if len(self._memories) >= _MOST_MEMORIES or time.monotonic() < self._again_s:
+            return None
+        try:
+            self._memories.append(_Memory(self._path, wanted))
+        except (OSError, HeadwayError):  # no such daemon, or it shares no more: frames do as well
+            self._again_s = time.monotonic() + 1.0
+            return None
+        return self._memories[-1].take(size)
+
+    def close(self) -> None:
+        """Let the daemon go."""
+        for memory in self._memories:
+            memory.close()
+        self._memories = []
+
+
+class _Calls:
+    """Requests and replies as maps and frames, for the blocking and the asyncio client alike."""
+
+    def __init__(self, path: Union[str, "os.PathLike[str]"], shared_memory: bool) -> None:
+        self.shared = _Shared(os.fspath(path), shared_memory)
+        self._ids = itertools.count(1)
+        self._held: Dict[int, List[_Lease]] = {}  # until the daemon reads them no more: also after a timeout
+        self._answer_room: Dict[str, int] = {}
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, np.ndarray],
+        deadline_s: Optional[float],
+        priority: int,
+        least_exit: Optional[str],
+        version: Optional[str],
+    ) -> Tuple[Dict[str, Any], List[np.ndarray]]:
+        """Return the message of a request and the tensors that follow it as frames."""
+        number = next(self._ids)
+        message: Dict[str, Any] = {"kind": "infer/1", "id": number, "model": model, "sent_ns": time.monotonic_ns()}
+        if deadline_s is not None:
+            message["deadline_us"] = max(0, round(deadline_s * 1e6))
+        if priority:
+            message["priority"] = priority
+        if least_exit is not None:
+            message["least_exit"] = least_exit
+        if version is not None:
+            message["version"] = version
+        held: List[_Lease] = []
+        frames: List[np.ndarray] = []
+        message["tensors"] = [self._tensor(name, tensor, held, frames) for name, tensor in inputs.items()]
+        room = self._answer_room.get(model, 0)
+        lease = self.shared.take(room) if room else None
+        if lease is not None:
+            message["answer_at"] = {"segment": lease.memory.segment, "offset": lease.offset, "bytes": lease.size}
+            held.append(lease)
+        if held:
+            if len(self._held) >= _MOST_HELD:  # of daemons that died before they answered
+                self._held = {key: kept for key, kept in self._held.items() if kept[0].memory.alive}
+            self._held[number] = held
+        return message, frames
+
+    def ask(self, kind: str, fields: Mapping[str, Any]) -> Dict[str, Any]:
+        """Return the message of any other call."""
+        return dict(fields, kind=kind, id=next(self._ids))
+
+    def end(self, reply: Mapping[str, Any]) -> List[_Lease]:
+        """Return the shared memory that the request of `reply` held, and hold it no more."""
+        return self._held.pop(reply.get("id", 0), [])
+
+    def answer(self, reply: Mapping[str, Any], frames: Sequence[Any], held: Sequence[_Lease]) -> Answer:
+        """Return an answer; its outputs lie where they came in."""
+        outputs: Dict[str, np.ndarray] = {}
+        following = iter(frames)
+        large = 0
+        for spec in reply["tensors"]:
+            at = spec.get("at")
+            if at is None:
+                tensor = np.frombuffer(next(following), dtype=spec["dtype"]).reshape(spec["shape"])
+            else:
+                tensor = held[-1].array(spec["dtype"], spec["shape"], at["offset"])
+            if tensor.nbytes >= _SHARED_FROM_BYTES:
+                large += tensor.nbytes + _ALIGNMENT
+            outputs[spec["name"]] = tensor
+        self._answer_room[reply["model"]] = large
+        left_us = reply["time_left_us"]
+        return Answer(
+            outputs=outputs,
+            exit_id=reply["exit_id"],
+            confidence=reply["confidence"],
+            status=reply["status"],
+            parts=reply["parts"],
+            time_left_s=None if left_us is None else left_us * 1e-6,
+            model=reply["model"],
+            version=reply["version"],
+        )
+
+    def _tensor(self, name: str, tensor: np.ndarray, held: List[_Lease], frames: List[np.ndarray]) -> Dict[str, Any]:
+        described: Dict[str, Any] = {"name": name, "dtype": _dtype_name(name, tensor), "shape": tensor.shape}
+        if tensor.nbytes >= _SHARED_FROM_BYTES:
+            place = self.shared.find(tensor)
+            if place is None:
+                lease = self.shared.take(tensor.nbytes)
+                if lease is not None:
+                    np.copyto(lease.array(tensor.dtype, tensor.shape), tensor)
+                    held.append(lease)
+                    place = lease.memory.segment, lease.offset
+            if place is not None:
+                described["at"] = {"segment": place[0], "offset": place[1]}
+                return described
+        frames.append(tensor)
+        return described
+
+
+def _dtype_name(name: str, tensor: np.ndarray) -> str:
+    known = _DTYPES.get(tensor.dtype)
+    if known is None:
+        wanted = ", ".join(sorted(set(_DTYPES.values())))
+        raise TypeError("tensor %r has dtype %s: use one of %s, little-endian" % (name, tensor.dtype, wanted))
+    return known
+
+
+def _situation(pose: Pose, obstacles: Iterable[Obstacle]) -> Dict[str, Any]:
     return {
-        spec["name"]: np.frombuffer(frame.buffer, dtype=spec["dtype"]).reshape(spec["shape"])
-        for spec, frame in zip(specs, frames)  # noqa: B905 - strict= came with Python 3.10
+        "x_m": pose.x_m,
+        "y_m": pose.y_m,
+        "heading_rad": pose.heading_rad,
+        "beta_rad": pose.beta_rad,
+        "speed_mps": pose.speed_mps,
+        "obstacles": [(o.x_m, o.y_m, o.radius_m, o.speed_max_mps) for o in obstacles],
     }
 
 
+def _event(message: Mapping[str, Any]) -> Event:
+    return Event(message["topic"], message["number"], message["at_ns"] * 1e-9, message["data"], message["missed"])
+
+
+def _tolerable(reply: Mapping[str, Any]) -> Tolerable:
+    return Tolerable(reply["deadline_s"], reply["limited_by"], reply["manoeuvre"])
+
+
+def _admitted(reply: Mapping[str, Any]) -> Admitted:
+    intervals = [(low, high) for low, high in reply["intervals"]]
+    return Admitted(reply["status"], reply["beta_rad"], reply["limited_by"], intervals)
+
+
 class Client:
-    """Blocking calls to a daemon: infer, models, status. One thread at a time.
+    """Blocking calls to a daemon. One thread at a time.
+
+    A daemon that was restarted is found again by the next call. Tensors of 64 KiB and more travel by shared memory
+    where both ends can.
 
     Args:
-        path: The daemon's unix socket.
+        path: The daemon's unix socket, or tcp://HOST:PORT.
         timeout_s: How long a call waits for its answer [s].
+        shared_memory: Whether large tensors may travel by shared memory.
     """
 
-    def __init__(self, path: Union[str, "os.PathLike[str]"], timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, path: Union[str, "os.PathLike[str]"], timeout_s: float = 5.0, shared_memory: bool = True
+    ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._channel = _Channel(self._context, path)
         self._timeout_s = timeout_s
-        self._ids = itertools.count(1)
+        self._waits_ms = -1
+        self._calls = _Calls(path, shared_memory)
+        self._events: Dict[int, Deque[Event]] = {}
 
     def __enter__(self) -> "Client":
         return self
@@ -358,9 +709,19 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Give the socket back; arrays of answers stay valid."""
         self._channel.close()
         self._context.term()
+        self._calls.shared.close()
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """Return an array for inputs, in shared memory where there is any: what is written there is not copied.
+
+        It must not be written to while a request with it is under way.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        lease = self._calls.shared.take(size) if size else None
+        return np.empty(shape, dtype) if lease is None else lease.array(dtype, shape)
 
     def infer(
         self,
@@ -370,6 +731,7 @@ class Client:
         priority: int = 0,
         least_exit: Optional[str] = None,
         timeout_s: Optional[float] = None,
+        version: Optional[str] = None,
     ) -> Answer:
         """Return the best answer that `model` has when `deadline_s` [s] from now has passed.
 
@@ -378,66 +740,290 @@ class Client:
             inputs: Tensors by name; shapes and dtypes as `models` tells.
             deadline_s: Time allowed [s]; None: as long as it takes.
             priority: 1 is highest; 0 means the default.
-            least_exit: The shallowest exit whose answer is of use.
+            least_exit: The shallowest exit whose answer is of use; None: any.
+            timeout_s: How long to wait for the reply [s]; None: the client's.
+            version: Of the model; None: the one loaded last.
         Raises:
-            RequestError: DEADLINE_EXCEEDED, CANCELLED, RESOURCE_EXHAUSTED, UNAVAILABLE or INVALID, with the reason.
-            NoAnswerError: no answer in `timeout_s`.
-            UnavailableError: nobody listens at the socket.
+            UnavailableError: nobody is there to take the request.
+            NoAnswerError: no reply came in time.
+            RequestError: the daemon refused, and says why.
         """
-        message: Dict[str, Any] = {
-            "kind": "infer/1",
-            "model": model,
-            "deadline_us": None if deadline_s is None else int(deadline_s * 1e6),
-            "sent_ns": time.monotonic_ns(),
-            "priority": priority,
-            "least_exit": least_exit,
-            "tensors": _describe(inputs),
-        }
-        reply, frames = self._call(message, list(inputs.values()), timeout_s)
-        time_left_us = reply["time_left_us"]
-        return Answer(
-            outputs=_tensors(reply["tensors"], frames),
-            exit_id=reply["exit_id"],
-            confidence=reply["confidence"],
-            status=reply["status"],
-            parts=reply["parts"],
-            time_left_s=None if time_left_us is None else time_left_us * 1e-6,
-        )
+        message, tensors = self._calls.infer(model, inputs, deadline_s, priority, least_exit, version)
+        reply, frames, held = self._call(message, tensors, timeout_s)
+        return self._calls.answer(reply, frames, held)
 
-    def models(self) -> List[Dict[str, Any]]:
-        """Return the models the daemon serves: name, version, inputs, outputs, exits."""
-        models: List[Dict[str, Any]] = self._call({"kind": "models/1"}, [], None)[0]["models"]
+    def models(self, every: bool = False) -> List[Dict[str, Any]]:
+        """Return the models the daemon serves: name, version, inputs, exits; with `every` also those it could load."""
+        models: List[Dict[str, Any]] = self._ask("models/1", every=every)["models"]
         return models
+
+    def load(self, model: str, version: Optional[str] = None, timeout_s: float = 120.0) -> str:
+        """Have a model of the repository served, once it is warm in place of its other versions; return its version."""
+        loaded: str = self._ask("load/1", timeout_s, model=model, version=version)["version"]
+        return loaded
+
+    def unload(self, model: str, version: Optional[str] = None) -> None:
+        """Have a model, or one version of it, served no more."""
+        self._ask("unload/1", model=model, version=version)
+
+    def plans(self) -> Optional[Dict[str, Any]]:
+        """Return which plan is in force and why; None where the daemon has no plans."""
+        plans: Optional[Dict[str, Any]] = self._ask("plans/1")["plans"]
+        return plans
 
     def status(self) -> Dict[str, Any]:
         """Return how the daemon, its guard and its edge server fare."""
-        status: Dict[str, Any] = self._call({"kind": "status/1"}, [], None)[0]["status"]
+        status: Dict[str, Any] = self._ask("status/1")["status"]
         return status
+
+    def deadline(
+        self, pose: Pose, obstacles: Iterable[Obstacle], method: str = "backup", cap_s: float = 10.0
+    ) -> Tolerable:
+        """Return how long `pose.beta_rad` may be held; method is backup, barrier or published."""
+        return _tolerable(self._ask("deadline/1", method=method, cap_s=cap_s, **_situation(pose, obstacles)))
+
+    def filter(self, pose: Pose, obstacles: Iterable[Obstacle], hold_s: float = 0.0) -> Admitted:
+        """Return the admissible slip angle nearest to `pose.beta_rad`, lasting `hold_s` [s] beyond the next tick."""
+        return _admitted(self._ask("filter/1", hold_s=hold_s, **_situation(pose, obstacles)))
+
+    def events(self, *topics: str, timeout_s: Optional[float] = None) -> Iterator[Event]:
+        """Yield what happens in the daemon from now on: guard, window, request, model, plan, drift, edge.
+
+        Other calls may be made meanwhile. Ends when the iterator is closed, or after `timeout_s` [s] without an event;
+        None: never.
+        """
+        message = self._calls.ask("subscribe/1", {"topics": topics})
+        number, queue = message["id"], self._events.setdefault(message["id"], deque())
+        lease_s = self._call(dict(message), (), None)[0]["lease_s"]
+        return self._yield_events(message, number, queue, lease_s, timeout_s)
+
+    def _yield_events(
+        self, message: Dict[str, Any], number: int, queue: Deque[Event], lease_s: float, timeout_s: Optional[float]
+    ) -> Iterator[Event]:
+        renew_s = time.monotonic() + 0.3 * lease_s
+        quiet_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while time.monotonic() < quiet_s:
+                if time.monotonic() >= renew_s and self._channel.send(message):
+                    renew_s = time.monotonic() + 0.3 * lease_s
+                if not queue:
+                    self._wait(min(quiet_s, renew_s, time.monotonic() + 1.0))
+                    self._sort(self._channel.receive())
+                while queue:
+                    yield queue.popleft()
+                    quiet_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        finally:
+            self._events.pop(number, None)
+            if not self._channel.socket.closed:
+                self._channel.send({"kind": "unsubscribe/1", "id": number})
+
+    def _ask(self, kind: str, timeout_s: Optional[float] = None, **fields: Any) -> Dict[str, Any]:
+        return self._call(self._calls.ask(kind, fields), (), timeout_s)[0]
 
     def _call(
         self, message: Dict[str, Any], tensors: Sequence[np.ndarray], timeout_s: Optional[float]
-    ) -> Tuple[Dict[str, Any], List[Any]]:
-        until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        number = next(self._ids)
-        message["id"] = number
-        self._wait(
-            zmq.POLLOUT, until, UnavailableError("nobody listens at %s: is the daemon running?" % self._channel.path)
-        )
-        self._channel.send(message, tensors)
+    ) -> Tuple[Dict[str, Any], List[Any], List[_Lease]]:
+        until_s = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        number, channel = message["id"], self._channel
+        while not channel.send(message, tensors):
+            left_ms = int((until_s - time.monotonic()) * 1e3)
+            if left_ms <= 0 or not channel.socket.poll(left_ms, zmq.POLLOUT):
+                self._calls.end(message)
+                raise UnavailableError("nobody listens at %s: is the daemon running?" % channel.path)
         while True:
-            self._wait(zmq.POLLIN, until, NoAnswerError("no answer from %s in time" % self._channel.path))
-            received = self._channel.receive()
-            if received is None or received[0].get("id") != number:
-                continue
-            reply = received[0]
-            if reply["kind"] == "error/1":
-                raise RequestError(reply["code"], reply["error"])
-            return received
+            self._wait(until_s)
+            received = channel.receive(0)
+            if received is None:
+                if time.monotonic() < until_s:
+                    continue
+                raise NoAnswerError("no answer from %s in time" % channel.path)
+            reply, frames = received
+            held = self._sort(received)
+            if reply.get("id") == number and reply["kind"] != "event/1":
+                if reply["kind"] == "error/1":
+                    raise RequestError(reply["code"], reply["error"])
+                return reply, frames, held
 
-    def _wait(self, event: int, until: float, otherwise: HeadwayError) -> None:
-        left_ms = max(0, int((until - time.monotonic()) * 1e3))
-        if not self._channel.socket.poll(left_ms, event):
-            raise otherwise
+    def _wait(self, until_s: float) -> None:
+        """Have `receive` wait until then; the option is set only where it changes by much, since that costs."""
+        left_ms = max(0, math.ceil((until_s - time.monotonic()) * 1e3))
+        if not left_ms <= self._waits_ms <= 1.02 * left_ms + 2:
+            self._channel.socket.setsockopt(zmq.RCVTIMEO, left_ms)
+            self._waits_ms = left_ms
+
+    def _sort(self, received: Optional[Tuple[Dict[str, Any], List[Any]]]) -> List[_Lease]:
+        """Put an event into its queue, and return the shared memory that a reply gives free."""
+        if received is None:
+            return []
+        message = received[0]
+        if message["kind"] != "event/1":
+            return self._calls.end(message)
+        queue = self._events.get(message["id"])
+        if queue is not None:
+            queue.append(_event(message))
+        return []
+
+
+class AsyncClient:
+    """The same calls for asyncio; any number of them at a time, on one event loop.
+
+    A cancelled `infer` is cancelled in the daemon as well.
+
+    Args:
+        path, timeout_s, shared_memory: As of `Client`.
+    """
+
+    def __init__(
+        self, path: Union[str, "os.PathLike[str]"], timeout_s: float = 5.0, shared_memory: bool = True
+    ) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._channel = _Channel(self._context, path)
+        self._timeout_s = timeout_s
+        self._calls = _Calls(path, shared_memory)
+        self._waiting: Dict[int, asyncio.Future[_Reply]] = {}
+        self._events: Dict[int, asyncio.Queue[Event]] = {}
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the socket back; calls under way end as `UnavailableError`."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(int(self._channel.socket.get(zmq.FD)))
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(UnavailableError("the client was closed"))
+        self._waiting.clear()
+        self._channel.close()
+        self._context.term()
+        self._calls.shared.close()
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, np.ndarray],
+        deadline_s: Optional[float] = None,
+        priority: int = 0,
+        least_exit: Optional[str] = None,
+        timeout_s: Optional[float] = None,
+        version: Optional[str] = None,
+    ) -> Answer:
+        """Return the best answer that `model` has when `deadline_s` [s] from now has passed; see `Client.infer`."""
+        message, tensors = self._calls.infer(model, inputs, deadline_s, priority, least_exit, version)
+        try:
+            return self._calls.answer(*await self._call(message, tensors, timeout_s))
+        except asyncio.CancelledError:
+            self._channel.send({"kind": "cancel/1", "id": message["id"]})
+            raise
+
+    async def models(self, every: bool = False) -> List[Dict[str, Any]]:
+        """Return the models; see `Client.models`."""
+        models: List[Dict[str, Any]] = (await self._ask("models/1", every=every))["models"]
+        return models
+
+    async def load(self, model: str, version: Optional[str] = None, timeout_s: float = 120.0) -> str:
+        """Have a model served; see `Client.load`."""
+        loaded: str = (await self._ask("load/1", timeout_s, model=model, version=version))["version"]
+        return loaded
+
+    async def unload(self, model: str, version: Optional[str] = None) -> None:
+        """Have a model served no more."""
+        await self._ask("unload/1", model=model, version=version)
+
+    async def plans(self) -> Optional[Dict[str, Any]]:
+        """Return which plan is in force and why; None where the daemon has no plans."""
+        plans: Optional[Dict[str, Any]] = (await self._ask("plans/1"))["plans"]
+        return plans
+
+    async def status(self) -> Dict[str, Any]:
+        """Return how the daemon, its guard and its edge server fare."""
+        status: Dict[str, Any] = (await self._ask("status/1"))["status"]
+        return status
+
+    async def deadline(
+        self, pose: Pose, obstacles: Iterable[Obstacle], method: str = "backup", cap_s: float = 10.0
+    ) -> Tolerable:
+        """Return how long `pose.beta_rad` may be held; see `Client.deadline`."""
+        fields = _situation(pose, obstacles)
+        return _tolerable(await self._ask("deadline/1", method=method, cap_s=cap_s, **fields))
+
+    async def filter(self, pose: Pose, obstacles: Iterable[Obstacle], hold_s: float = 0.0) -> Admitted:
+        """Return the admissible slip angle nearest to `pose.beta_rad`; see `Client.filter`."""
+        return _admitted(await self._ask("filter/1", hold_s=hold_s, **_situation(pose, obstacles)))
+
+    async def events(self, *topics: str) -> AsyncIterator[Event]:
+        """Yield what happens in the daemon from now on; see `Client.events`."""
+        message = self._calls.ask("subscribe/1", {"topics": topics})
+        queue = self._events.setdefault(message["id"], asyncio.Queue())
+        try:
+            while True:
+                lease_s = (await self._call(dict(message), (), None))[0]["lease_s"]
+                renew_s = time.monotonic() + 0.3 * lease_s
+                while time.monotonic() < renew_s:
+                    try:
+                        yield await asyncio.wait_for(queue.get(), renew_s - time.monotonic())
+                    except asyncio.TimeoutError:
+                        break
+        finally:
+            self._events.pop(message["id"], None)
+            if not self._channel.socket.closed:
+                self._channel.send({"kind": "unsubscribe/1", "id": message["id"]})
+
+    async def _ask(self, kind: str, timeout_s: Optional[float] = None, **fields: Any) -> Dict[str, Any]:
+        return (await self._call(self._calls.ask(kind, fields), (), timeout_s))[0]
+
+    async def _call(
+        self, message: Dict[str, Any], tensors: Sequence[np.ndarray], timeout_s: Optional[float]
+    ) -> "_Reply":
+        until_s = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        loop = self._listen()
+        waiting: asyncio.Future[_Reply] = loop.create_future()
+        self._waiting[message["id"]] = waiting
+        try:
+            await self._send(message, tensors, until_s)
+            reply, frames, held = await asyncio.wait_for(waiting, max(0.0, until_s - time.monotonic()))
+        except asyncio.TimeoutError:
+            raise NoAnswerError("no answer from %s in time" % self._channel.path) from None
+        finally:
+            self._waiting.pop(message["id"], None)
+        if reply["kind"] == "error/1":
+            raise RequestError(reply["code"], reply["error"])
+        return reply, frames, held
+
+    async def _send(self, message: Dict[str, Any], tensors: Sequence[np.ndarray], until_s: float) -> None:
+        while not self._channel.send(message, tensors):
+            if time.monotonic() >= until_s:
+                self._calls.end(message)
+                raise UnavailableError("nobody listens at %s: is the daemon running?" % self._channel.path)
+            await asyncio.sleep(_RETRY_S)
+        self._take_all()  # sending may have taken the descriptor's news of an answer
+
+    def _listen(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            loop.add_reader(int(self._channel.socket.get(zmq.FD)), self._take_all)
+        return loop
+
+    def _take_all(self) -> None:
+        while not self._channel.socket.closed:
+            received = self._channel.receive()
+            if received is None:
+                return
+            message, frames = received
+            if message["kind"] == "event/1":
+                queue = self._events.get(message["id"])
+                if queue is not None:
+                    queue.put_nowait(_event(message))
+                continue
+            held = self._calls.end(message)
+            waiting = self._waiting.get(message.get("id", 0))
+            if waiting is not None and not waiting.done():
+                waiting.set_result((message, frames, held))
 
 
 class Session:
@@ -518,10 +1104,9 @@ class Session:
         }
         discs = [(o.x_m, o.y_m, o.radius_m, o.speed_max_mps) for o in obstacles]
         self._guard.send(dict(where, kind="observe/1", obstacles=discs, applied_id=self.applier.applied_id))
-        if self._daemon is not None:
-            tensors = {} if frame is None else {"frame": frame}
-            message = dict(where, kind="step/1", tensors=_describe(tensors))
-            self._daemon.send(message, list(tensors.values()))
+        if self._daemon is not None and frame is not None:
+            described = {"name": "frame", "dtype": _dtype_name("frame", frame), "shape": frame.shape}
+            self._daemon.send(dict(where, kind="step/1", tensors=[described]), [frame])
 
     def listen(self, until_s: float, effect_s: Optional[float] = None, stop_at_decision: bool = False) -> None:
         """Take in what arrives until `until_s` [s].

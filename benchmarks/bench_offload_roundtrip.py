@@ -110,8 +110,7 @@ def edge_trip(folder: Path) -> Iterator[Trip]:
                 inputs = {"x": np.ones((1, SIZE), np.float32)}
 
                 def trip() -> None:
-                    client.submit("identity", inputs, time.monotonic() + 5.0)
-                    (outcome,) = client.wait(5.0)
+                    outcome = client.ask("identity", inputs, time.monotonic() + 5.0)
                     if outcome.code is not Code.OK or outcome.outputs["y"].nbytes != 4 * SIZE:
                         raise RuntimeError(f"{outcome.code} {outcome.message}")
 

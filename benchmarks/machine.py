@@ -7,6 +7,7 @@ A figure without its machine and versions is worth nothing, and a mean hides the
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -57,6 +58,9 @@ def _processor() -> str:
 
 
 def _version(package: str) -> str:
+    loaded = getattr(sys.modules.get(package), "__version__", None)  # of onnxruntime there are several wheels
+    if loaded:
+        return str(loaded)
     try:
         return version(package)
     except PackageNotFoundError:

@@ -169,6 +169,12 @@ class Chain:
         return tuple(candidate for candidate in self.package.exits if candidate.segment in self._mine)
 
     @cached_property
+    def sole(self) -> Loaded | None:
+        """What is loaded where the whole package runs in one piece; None where it is more, or only a part of it."""
+        whole = len(self.segment_ids) == len(self.package.segments)
+        return next(iter(self._loaded.values())) if whole and len(self._loaded) == 1 else None
+
+    @cached_property
     def _mine(self) -> frozenset[str]:
         return frozenset(self.segment_ids)
 

@@ -178,7 +178,7 @@ def _fix(name: str, reason: str) -> str:
     if "pip install" in reason:
         return reason[reason.index("pip install") :]
     if name.startswith("cuda"):
-        return "pip install onnxruntime-gpu in place of onnxruntime, on a machine with an NVIDIA driver"
+        return "pip install 'onnxruntime-gpu[cuda,cudnn]' in place of onnxruntime, on a machine with an NVIDIA driver"
     if name.startswith("torch:cuda"):
         return "a torch built for CUDA, on a machine with an NVIDIA driver"
     if name.startswith("openvino"):

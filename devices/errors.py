@@ -5,6 +5,7 @@ DeviceError
 ├── ProfileError        a device profile lacks a figure, contradicts itself or names an unknown unit
 ├── InputError          a tensor given to a model does not fit its declaration; also a ValueError
 ├── MeterError          an energy meter is missing, may not be read, or its readings can't be trusted
+├── ClockError          a device's clock is not shown, or may not be set
 ├── BackendError        a backend is not installed, fell back to another provider, or refused a model
 └── SegmentError        a segment failed while it ran
     └── RunCancelledError   the run was stopped from outside
@@ -33,6 +34,12 @@ class InputError(DeviceError, ValueError):
 
 class MeterError(DeviceError):
     """An energy meter cannot be used; the message says why and, for a missing permission, how to grant it."""
+
+    exit_code = 69
+
+
+class ClockError(DeviceError):
+    """A device's clock cannot be read or set; the message names the file and what the host says."""
 
     exit_code = 69
 

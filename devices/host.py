@@ -25,11 +25,12 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """One thermal zone: its temperature, and where the board slows down or stops, if told [degC]."""
+    """One thermal zone: its temperature, where the board slows down or stops, if told [degC], and its folder's name."""
 
     name: str
     temperature_c: float
     limit_c: float | None
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,31 @@ def zones(root: Path = ROOT) -> tuple[Zone, ...]:
         milli = _number(folder / "temp")
         if milli is not None:
             limits = sorted(_limits_c(folder))
-            found.append(Zone(_text(folder / "type") or folder.name, milli * 1e-3, limits[0] if limits else None))
+            limit_c = limits[0] if limits else None
+            found.append(Zone(_text(folder / "type") or folder.name, milli * 1e-3, limit_c, folder.name))
     return tuple(found)
+
+
+def throttled_counts(root: Path = ROOT) -> dict[int, int]:
+    """Return how often each core was slowed down for heat since the start, where the processor counts that."""
+    found = {}
+    for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"):
+        count = _number(path)
+        if count is not None:
+            found[int(path.parent.parent.name.removeprefix("cpu"))] = int(count)
+    return found
+
+
+def busy_ticks(root: Path = ROOT) -> dict[int, tuple[int, int]]:
+    """Return by core the clock ticks since the start that it was busy, and all; empty where the kernel doesn't tell."""
+    found = {}
+    for row in (_text(root / "proc/stat") or "").splitlines():
+        name, *ticks = row.split()
+        if name.startswith("cpu") and name != "cpu" and len(ticks) >= 8:
+            user, nice, system, idle, waiting, *more = map(int, ticks[:8])
+            busy = user + nice + system + sum(more)
+            found[int(name.removeprefix("cpu"))] = (busy, busy + idle + waiting)
+    return found
 
 
 def memory(root: Path = ROOT) -> Memory | None:

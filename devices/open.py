@@ -136,6 +136,7 @@ def open_device(text: str, package: Package | None = None) -> OpenDevice:
 
 
 def _onnxruntime(name: DeviceName, package: Package | None) -> Backend:
+    from devices.backends.cuda import CudaBackend
     from devices.backends.int8 import Int8Backend
     from devices.backends.onnxruntime import OnnxRuntimeBackend
 
@@ -146,13 +147,14 @@ def _onnxruntime(name: DeviceName, package: Package | None) -> Backend:
         if provider != _PROVIDERS["cpu"]:
             raise BackendError(f"device {name.text!r}: int8 is for the CPU")
         return Int8Backend(name.text, threads=name.threads)
+    fallback = "fallback" in name.options
+    if provider in (_PROVIDERS["cuda"], _PROVIDERS["tensorrt"]):
+        _only(name, {"f32", "fallback"})
+        gpu = _number(name.text, "device", number) if number else 0
+        return CudaBackend(name.text, provider=provider, gpu=gpu, allow_fallback=fallback)
     options = {"device_id": str(_number(name.text, "device", number))} if number else {}
     return OnnxRuntimeBackend(
-        name.text,
-        provider=provider,
-        threads=name.threads,
-        allow_fallback="fallback" in name.options,
-        provider_options=options,
+        name.text, provider=provider, threads=name.threads, allow_fallback=fallback, provider_options=options
     )
 
 

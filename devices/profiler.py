@@ -302,7 +302,7 @@ def _describe(device: OpenDevice) -> str:
     backend = device.backend
     library = {"null": "headway"}.get(backend.name, backend.name)
     try:
-        release = version(library)
+        release = getattr(sys.modules.get(library), "__version__", None) or version(library)
     except PackageNotFoundError:
         release = "of unknown version"
     cores = f", core {', '.join(map(str, sorted(device.cores)))}" if device.cores else ""

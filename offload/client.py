@@ -36,7 +36,7 @@ from offload.connection import ClientSettings, Connection, PeerState, Status
 from offload.dispatch import Dispatcher, Pending
 from offload.errors import ClientError
 from offload.estimate import LinkEstimator
-from offload.frames import Array, tensor_frames
+from offload.frames import Array, sent_bytes, tensor_frames
 from offload.link import EmulatedLink
 from offload.outcome import Handle, Outcome, payload_bits
 from offload.timers import KEPT
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["EdgeClient", "Handle", "Outcome", "payload_bits"]
 
 _LOG = logging.getLogger("headway.offload")
+_LONGEST_SLEEP_S = 1.0
+_LEARN_TOGETHER = 16  # answers: learning from each at once would take longer than reading it
 _FINE_S = 1e-3  # a poll counts in milliseconds, too coarse for an emulated link
 
 
@@ -94,10 +96,11 @@ class EdgeClient:
         self._watched = True
         self._leading = False  # a caller waits and reads the sockets itself
         self._reading = False  # that caller does so just now: outcomes need not wake it
-        self._poll_both: Callable[[int], object] | None = None
+        self._poll_both: Callable[[int], object] = _nothing
         self._wakes_s = -math.inf
         self._wakeup = Wakeup()
         self._ready = Wakeup()
+        self._nudge = Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fileno(), select.EPOLLIN)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -200,51 +203,48 @@ class EdgeClient:
             WireError: the tensors don't fit the wire.
             ValueError: `deadline_s` is not finite.
         """
-        if self._closing:
-            raise ClientError(f"the client of {self.endpoint} is closed: make a new one")
-        if not math.isfinite(deadline_s):
-            raise ValueError(f"deadline_s = {deadline_s!r}: must be a time on the client's clock")
-        now_s = self._clock.now_s()
-        request_id = next(self._ids)
-        encode = None if self._codecs is None else self._encode
-        headers, data = tensor_frames(inputs, self._settings.limits, request_id, encode)
-        request = Request(
-            id=request_id,
-            model=model,
-            time_left_us=0,
-            version=version,
-            first_segment=first_segment,
-            last_segment=last_segment,
-            priority=priority,
-            traceparent=traceparent,
-            tensors=headers,
+        handle, pending = self._prepare(
+            model, inputs, deadline_s, version, first_segment, last_segment, priority, traceparent
         )
-        bits = 8 * sum(map(len, data))
-        handle = Handle(request_id, now_s, deadline_s, bits=bits)
         with self._lock:
-            self._dispatcher.start(Pending(handle, request, data, bits))
-            self._learn()
+            self._dispatcher.start(pending)
             self._watch_replies(True)
-            self._read()
-            if self._dispatcher.timers.next_s < self._wakes_s:
-                self._wakeup.set()
+            self._after_sending()
         return handle
 
-    def ask(self, model: str, inputs: Mapping[str, Array], deadline_s: float, **options: str | int | None) -> Outcome:
+    def ask(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        deadline_s: float,
+        *,
+        version: str | None = None,
+        first_segment: str | None = None,
+        last_segment: str | None = None,
+        priority: int = 5,
+        traceparent: str | None = None,
+    ) -> Outcome:
         """Send a request and wait for its outcome; the options are those of `submit`.
+
+        The quickest way for one request at a time: the calling thread sends, reads the reply and returns it.
 
         Raises:
             ClientError, WireError, ValueError: as `submit`.
         """
-        handle = self.submit(model, inputs, deadline_s, **options)  # type: ignore[arg-type]
-        others: list[Outcome] = []
-        while True:
-            for outcome in (taken := self.wait(1.0)):
-                if outcome.handle is handle:
-                    others += [item for item in taken if item is not outcome]
-                    self._put_back(others)
-                    return outcome
-            others += taken
+        handle, pending = self._prepare(
+            model, inputs, deadline_s, version, first_segment, last_segment, priority, traceparent
+        )
+        handle.awaited = True
+        with self._lock:
+            self._lead()
+            self._dispatcher.start(pending)
+            self._after_sending()
+        try:
+            while handle.outcome is None:
+                self._read_on(math.inf)
+        finally:
+            self._follow()
+        return handle.outcome
 
     def cancel(self, handle: Handle) -> None:
         """Give a request up: it ends CANCELLED unless it has ended, its bytes stop, and the server is told to stop."""
@@ -265,19 +265,11 @@ class EdgeClient:
         if self._outcomes:
             return self.take()
         end_s = self._clock.now_s() + timeout_s
-        poll = self._lead()
+        with self._lock:
+            self._lead()
         try:
-            while not self._outcomes and not self._closing:
-                left_s = end_s - self._clock.now_s()
-                if left_s <= 0.0:
-                    break
-                due_s = self._dispatcher.timers.next_s - self._clock.now_s()
-                self._sleep(poll, min(left_s, due_s))
-                with self._lock:
-                    self._reading = True
-                    self._read()
-                    self._dispatcher.timers.fire(self._clock.now_s())
-                    self._reading = False
+            while not self._outcomes and not self._closing and self._clock.now_s() < end_s:
+                self._read_on(end_s)
         finally:
             self._follow()
         return self.take() if self._outcomes else []
@@ -294,29 +286,60 @@ class EdgeClient:
         self._thread.join()
         self._wakeup.close()
         self._ready.close()
+        self._nudge.close()
 
     def _encode(self, name: str, array: Array) -> "tuple[str, Encoded] | None":
         known = [set(state.codecs) for state in self._states.values() if state.connected]
         return self._codecs.encode(name, array, set.intersection(*known)) if self._codecs and known else None
 
-    def _put_back(self, outcomes: list[Outcome]) -> None:
-        if outcomes:
-            self._outcomes.extendleft(reversed(outcomes))
-            self._ready.set()
+    def _prepare(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        deadline_s: float,
+        version: str | None,
+        first_segment: str | None,
+        last_segment: str | None,
+        priority: int,
+        traceparent: str | None,
+    ) -> tuple[Handle, Pending]:
+        if self._closing:
+            raise ClientError(f"the client of {self.endpoint} is closed: make a new one")
+        if not math.isfinite(deadline_s):
+            raise ValueError(f"deadline_s = {deadline_s!r}: must be a time on the client's clock")
+        now_s = self._clock.now_s()
+        request_id = next(self._ids)
+        encode = None if self._codecs is None else self._encode
+        headers, data = tensor_frames(inputs, self._settings.limits, request_id, encode)
+        request = Request(
+            id=request_id,
+            model=model,
+            time_left_us=0,
+            version=version,
+            first_segment=first_segment,
+            last_segment=last_segment,
+            priority=priority,
+            traceparent=traceparent,
+            tensors=headers,
+        )
+        bits = 8 * sent_bytes(data)
+        handle = Handle(request_id, now_s, deadline_s, bits=bits)
+        return handle, Pending(handle, request, data, bits)
 
-    def _lead(self) -> Callable[[int], object]:
-        """Take the reading over from the thread, and return what waits for the sockets and for the thread's word."""
+    def _read_on(self, until_s: float) -> None:
+        """Wait until there is something to read or to do, or until a time [s], and do it; for a caller that leads."""
+        timers, now_s = self._dispatcher.timers, self._clock.now_s()
+        self._sleep(self._poll_both, min(until_s - now_s, timers.next_s - now_s, _LONGEST_SLEEP_S))
         with self._lock:
-            self._leading = True
-            if self._poll_both is None:
-                poll = select.poll()
-                poll.register(self._ready.fileno(), select.POLLIN)
-                for connection in self._connections:
-                    if connection.fileno >= 0:
-                        poll.register(connection.fileno, select.POLLIN)
-                self._poll_both = poll.poll
-            self._watch_replies(False)
-            return self._poll_both
+            self._reading = True
+            self._nudge.clear()
+            self._read(expected=len(self._connections) == 1)
+            now_s = self._clock.now_s()
+            if timers.next_s <= now_s:
+                timers.fire(now_s)
+            self._reading = False
+            if self._poll_both is _nothing:
+                self._lead()
 
     def _follow(self) -> None:
         """Give the reading back, unless there is nothing to read: then the next request or the thread does."""
@@ -347,22 +370,47 @@ class EdgeClient:
 
     # What follows holds the lock.
 
+    def _lead(self) -> None:
+        """Take the reading over from the thread: what waits for the sockets waits for the thread's word as well."""
+        self._leading = True
+        if self._poll_both is _nothing:
+            poll = select.poll()
+            poll.register(self._nudge.fileno(), select.POLLIN)
+            for connection in self._connections:
+                if connection.fileno >= 0:
+                    poll.register(connection.fileno, select.POLLIN)
+            self._poll_both = poll.poll
+        self._watch_replies(False)
+
+    def _after_sending(self) -> None:
+        """Learn, while the request is on its way, and look at the sockets: sending may have taken in what they got."""
+        if len(self._unlearned) >= _LEARN_TOGETHER:
+            self._learn()
+            self._dispatcher.settle()
+        self._read()
+        if self._dispatcher.timers.next_s < self._wakes_s:
+            self._wakeup.set()
+
     def _learn(self) -> None:
         while self._unlearned:
             outcome = self._unlearned.popleft()
             parts = (outcome.latency_s, outcome.queue_s, outcome.compute_s)
             self.estimator.answered(outcome.handle.bits, *parts, outcome.ended_s)
 
-    def _read(self) -> None:
+    def _read(self, *, expected: bool = False) -> None:
         for connection in self._connections:
-            self._dispatcher.receive(connection)
+            self._dispatcher.receive(connection, expected=expected)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if outcome.code is Code.OK:
             self._unlearned.append(outcome)
-        self._outcomes.append(outcome)
-        if not self._reading:
+        if outcome.handle.awaited:
+            outcome.handle.outcome = outcome
+        else:
+            self._outcomes.append(outcome)
             self._ready.set()
+        if self._leading and not self._reading:
+            self._nudge.set()
 
     def _on_state(self, connection: Connection) -> None:
         state = connection.state
@@ -374,12 +422,18 @@ class EdgeClient:
             self._dispatcher.lost(connection)
 
     def _watch(self, fd: int) -> None:
-        self._poll_both = None
         self._epoll.register(fd, select.EPOLLIN)
+        self._poll_anew()
 
     def _unwatch(self, fd: int) -> None:
-        self._poll_both = None
         self._epoll.unregister(fd)
+        self._poll_anew()
+
+    def _poll_anew(self) -> None:
+        """Have the caller that waits look at other descriptors."""
+        self._poll_both = _nothing
+        if self._leading and not self._reading:
+            self._nudge.set()
 
     # What follows runs on the client's own thread.
 
@@ -401,6 +455,7 @@ class EdgeClient:
                         self._states[endpoint] = PeerState(Status.LOST, text, self._clock.now_s())
                 self._dispatcher.cancel_all("the client was closed")
                 self._ready.set()
+                self._nudge.set()
                 self._changed.notify_all()
                 self._give_back()
 
@@ -426,3 +481,7 @@ class EdgeClient:
             connection.close()
         self._context.term()
         self._epoll.close()
+
+
+def _nothing(timeout_ms: int) -> None:
+    """Wait for no descriptor: there is none yet, or another one."""

@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -33,10 +32,11 @@ from offload.choice import Service
 from offload.errors import ClientError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array, Limits
 from offload.link import EmulatedLink
+from offload.multipart import receive_frames, send_frames
 from offload.security.curve import ClientSecurity
 from offload.throttle import Throttle
 from offload.wakeup import holds_message
-from offload.wire import Code, FromVehicle, Hello, Ping, Pong, Reply, Welcome, decode_from_edge, encode
+from offload.wire import Code, FromVehicle, Hello, Ping, Pong, Reply, Welcome, decode_from_edge, encode_header
 
 _LOG = logging.getLogger("headway.offload")
 _EVENTS = (
@@ -192,38 +192,46 @@ class Connection:
         """The socket's descriptor; -1 while there is none."""
         return self._fd
 
-    def send(self, frames: Sequence[Any]) -> bool:
-        """Send a message; False if the connection is down or its buffer full."""
+    def send(self, header: bytes, data: Sequence[bytes | Array] = ()) -> bool:
+        """Send a message and its tensors; False if the connection is down or its buffer full."""
         if self._fd < 0:
             return False
         try:
-            self._dealer.send_multipart(frames, zmq.NOBLOCK, copy=False)
+            send_frames(self._dealer, header, data)
         except zmq.Again:
             return False
         return True
 
-    def send_control(self, frames: Sequence[Any]) -> bool:
+    def send_control(self, header: bytes) -> bool:
         """Send a message without tensors; over an emulated link it leaves when that would have carried it."""
         if self._link is None or self._later is None:
-            return self.send(frames)
+            return self.send(header)
         now_s = self._clock.now_s()
         passage = self._link.pass_control(_CONTROL_BITS, now_s)
         self._reply_delay_s = passage.reply_delay_s
         if passage.arrival_s <= now_s:
-            return self.send(frames)
+            return self.send(header)
         if passage.arrival_s < math.inf:
-            self._later(passage.arrival_s, lambda opened=self._opened: self._send_if(opened, frames))  # type: ignore[misc]
+            self._later(passage.arrival_s, lambda opened=self._opened: self._send_if(opened, header))  # type: ignore[misc]
         return True
 
-    def _send_if(self, opened: int, frames: Sequence[Any]) -> None:
+    def _send_if(self, opened: int, header: bytes) -> None:
         if opened == self._opened:
-            self.send(frames)
+            self.send(header)
 
-    def receive(self) -> list[tuple[Reply, dict[str, Array]]]:
-        """Take in all that has come and return the replies among it."""
-        replies: list[tuple[Reply, dict[str, Array]]] = []
-        while self._fd >= 0 and holds_message(self._dealer):
-            frames = self._dealer.recv_multipart(zmq.NOBLOCK, copy=False)
+    def receive(
+        self, on_reply: "Callable[[Connection, Reply, dict[str, Array]], None]", *, expected: bool = False
+    ) -> None:
+        """Take in all that has come; `on_reply` is called with each reply among it and its tensors.
+
+        Where something is `expected`, because the descriptor says so, the first look is spared.
+        """
+        while self._fd >= 0 and (expected or holds_message(self._dealer)):
+            expected = False
+            try:
+                frames = receive_frames(self._dealer)
+            except zmq.Again:
+                return
             if self._link is None:
                 self._unanswered_s = None
             try:
@@ -232,18 +240,20 @@ class Connection:
                 self.damaged += 1
                 self._complaints.warn(f"a message of {self.endpoint} cannot be read: {error}")
                 continue
-            if isinstance(message, Reply):
+            if type(message) is Reply:
                 if message.id == 0 and not self.state.connected:
                     self._refused(message)
-                    continue
-                self.service.report(1e-6 * message.load_us, self._clock.now_s())
-                replies.append((message, tensors))
-            elif self._link is None or self._later is None:
-                self._hear(self._opened, message)
+                else:
+                    on_reply(self, message, tensors)
             else:
-                at_s = self._link.open_s(self._clock.now_s() + self._reply_delay_s)
-                self._later(at_s, lambda opened=self._opened, message=message: self._hear(opened, message))  # type: ignore[misc]
-        return replies
+                self._heard(message)  # type: ignore[arg-type]
+
+    def _heard(self, message: Welcome | Pong) -> None:
+        if self._link is None or self._later is None:
+            self._hear(self._opened, message)
+        else:
+            at_s = self._link.open_s(self._clock.now_s() + self._reply_delay_s)
+            self._later(at_s, lambda opened=self._opened, message=message: self._hear(opened, message))  # type: ignore[misc]
 
     def _hear(self, opened: int, message: Welcome | Pong) -> None:
         if opened != self._opened:
@@ -377,7 +387,7 @@ class Connection:
             self._number += 1
             self._pings.append((self._number, now_s))
             message = Ping(number=self._number)
-        if self.send_control(encode(message)) and self._unanswered_s is None:
+        if self.send_control(encode_header(message)) and self._unanswered_s is None:
             self._unanswered_s = now_s
 
     def _pong(self, pong: Pong) -> None:

@@ -15,7 +15,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -27,7 +26,7 @@ from offload.link import EmulatedLink, Transmission
 from offload.outcome import Handle, Outcome
 from offload.throttle import Throttle
 from offload.timers import Timers
-from offload.wire import Cancel, Code, Reply, Request, encode
+from offload.wire import Cancel, Code, Reply, Request, encode_header
 
 _LOG = logging.getLogger("headway.offload")
 _LONGEST_US = 3_600_000_000
@@ -43,7 +42,7 @@ class Attempt:
     pending: "Pending"
     connection: Connection
     transmission: Transmission | None
-    predicted_s: float
+    predicted_s: float = 0.0
     sent_s: float = math.inf
 
 
@@ -59,7 +58,7 @@ class Pending:
 
     handle: Handle
     request: Request
-    frames: Sequence[Any]
+    frames: Sequence[bytes | Array]
     bits: int
     attempts: list[Attempt] = field(default_factory=list)
     tried: list[Connection] = field(default_factory=list)
@@ -114,8 +113,9 @@ class Dispatcher:
         self._attempt(pending, connection, handle.id)
         if handle.id in self._open:
             self.timers.at(handle.deadline_s, handle.id, partial(self._expire, handle.id))
-        self._hedges.earn()
-        self.settle()
+        if self._chooses:
+            self._hedges.earn()
+            self.settle()
 
     def settle(self) -> None:
         """Learn from the answers that came since the last call, and sweep up; kept out of the way of answers."""
@@ -125,6 +125,11 @@ class Dispatcher:
                 attempt.pending.request.model, compute_s, now_s - attempt.sent_s, attempt.predicted_s, now_s
             )
         self.timers.sweep(self._open)
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether there is more than one server, and so a use for knowing how quick each is."""
+        return len(self.connections) > 1
 
     @property
     def idle(self) -> bool:
@@ -142,10 +147,9 @@ class Dispatcher:
         for pending in list(self._open.values()):
             self._finish(pending, Code.CANCELLED, reason)
 
-    def receive(self, connection: Connection) -> None:
-        """Take in what a server has sent."""
-        for reply, tensors in connection.receive():
-            self._on_reply(connection, reply, tensors)
+    def receive(self, connection: Connection, *, expected: bool = False) -> None:
+        """Take in what a server has sent; see `Connection.receive`."""
+        connection.receive(self._on_reply, expected=expected)
 
     def lost(self, connection: Connection) -> None:
         """Take in that a server is gone: what it was working on goes elsewhere, or ends UNAVAILABLE."""
@@ -177,8 +181,9 @@ class Dispatcher:
                 handle.transmission = transmission
             else:
                 handle.repeats.append(transmission)
-        predicted_s = connection.service.latency_s(pending.request.model, now_s)
-        attempt = Attempt(number, pending, connection, transmission, predicted_s)
+        attempt = Attempt(number, pending, connection, transmission)
+        if self._chooses:
+            attempt.predicted_s = connection.service.latency_s(pending.request.model, now_s)
         pending.attempts.append(attempt)
         pending.tried.append(connection)
         self._attempts[number] = attempt
@@ -202,12 +207,12 @@ class Dispatcher:
             return  # no reply could be in time: the deadline ends it
         left_us = min(_LONGEST_US, int(1e6 * min(left_s, 1e4)))
         header = msgspec.structs.replace(pending.request, id=attempt.id, time_left_us=left_us)
-        if not connection.send([*encode(header), *pending.frames]):
+        if not connection.send(encode_header(header), pending.frames):
             self._failed(attempt, Code.UNAVAILABLE, f"{connection.endpoint} does not take more requests")
             return
         attempt.sent_s = now_s
-        connection.service.sent()
-        if len(self.connections) > 1:
+        if self._chooses:
+            connection.service.sent()
             at_s = now_s + connection.service.p95_s(pending.request.model)
             if at_s < pending.handle.deadline_s:
                 self.timers.at(at_s, pending.handle.id, partial(self._hedge, attempt))
@@ -222,35 +227,40 @@ class Dispatcher:
             self._attempt(pending, connection, self._next_id())
 
     def _on_reply(self, connection: Connection, reply: Reply, tensors: dict[str, Array]) -> None:
+        now_s = self._clock.now_s()
+        connection.service.report(1e-6 * reply.load_us, now_s)
         attempt = self._attempts.get(reply.id)
         if attempt is None or attempt.connection is not connection:
             self.counts["late" if reply.id in self._expired_ids else "stray"] += 1
-            return
-        if attempt.transmission is None:
-            self._answer(attempt, reply, tensors)
+        elif attempt.transmission is None:
+            self._answer(attempt, reply, tensors, now_s)
         else:
-            at_s = self._clock.now_s() + attempt.transmission.reply_delay_s
+            at_s = now_s + attempt.transmission.reply_delay_s
             if self._link is not None:
                 at_s = self._link.open_s(at_s)
             self.timers.at(at_s, attempt.pending.handle.id, partial(self._answer, attempt, reply, tensors))
 
-    def _answer(self, attempt: Attempt, reply: Reply, tensors: dict[str, Array]) -> None:
+    def _answer(self, attempt: Attempt, reply: Reply, tensors: dict[str, Array], now_s: float | None = None) -> None:
         if attempt.id not in self._attempts:
             self.counts["late" if attempt.id in self._expired_ids else "stray"] += 1
             return
-        pending, now_s = attempt.pending, self._clock.now_s()
-        if reply.code is Code.OK:
+        pending, code = attempt.pending, reply.code
+        now_s = self._clock.now_s() if now_s is None else now_s
+        if self._chooses and code is Code.OK:
             self._unlearned.append((attempt, 1e-6 * reply.compute_us, now_s))
         others = len(pending.attempts) > 1
-        if reply.code in _ELSEWHERE or (others and reply.code is Code.DEADLINE_EXCEEDED):
-            self._failed(attempt, reply.code, reply.message)
+        if code in _ELSEWHERE or (others and code is Code.DEADLINE_EXCEEDED):
+            self._failed(attempt, code, reply.message)
             return
         self._drop(attempt)
-        self._leave(pending)
+        if others:
+            self._leave(pending)
+        else:
+            del self._open[pending.handle.id]
         self._end(
             Outcome(
                 pending.handle,
-                reply.code,
+                code,
                 reply.message,
                 now_s,
                 reply.exit_id,
@@ -295,7 +305,7 @@ class Dispatcher:
             self._stop_sending(attempt)
             del self._attempts[attempt.id]
             if attempt.sent_s < math.inf and attempt.connection.state.connected:
-                attempt.connection.send_control(encode(Cancel(id=attempt.id)))
+                attempt.connection.send_control(encode_header(Cancel(id=attempt.id)))
         pending.attempts.clear()
         del self._open[pending.handle.id]
 
@@ -314,7 +324,8 @@ class Dispatcher:
             handle.repeats[handle.repeats.index(whole)] = attempt.transmission
 
     def _end(self, outcome: Outcome) -> None:
-        self.counts[outcome.code] += 1
-        if outcome.code not in (Code.OK, Code.CANCELLED):
-            self._complaints.warn(f"no answer: {outcome.code} {outcome.message}")
+        code = outcome.code
+        self.counts[code] += 1
+        if code is not Code.OK and code is not Code.CANCELLED:
+            self._complaints.warn(f"no answer: {code} {outcome.message}")
         self._end_with(outcome)

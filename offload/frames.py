@@ -9,10 +9,11 @@ message, decoding raises a `WireError`, and nothing else.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
+import zmq
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
@@ -51,11 +52,8 @@ _MOST_TENSORS = 64
 Tensors = Annotated[tuple[TensorHeader, ...], Meta(max_length=_MOST_TENSORS)]
 
 
-class HasBuffer(Protocol):
-    """A received frame, such as ``zmq.Frame``: its data without a copy."""
-
-    @property
-    def buffer(self) -> Any: ...
+HasBuffer = zmq.Frame | bytes | memoryview
+"""A received frame: bytes that can be read where they lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +80,9 @@ COPY_BELOW_BYTES = 2**20
 _ENCODER = msgspec.msgpack.Encoder()
 _DTYPES = {name: np.dtype(name).newbyteorder("<") for name in Dtype.__args__}  # type: ignore[attr-defined]
 _NAMES = {order: name for name, dtype in _DTYPES.items() for order in (dtype, dtype.newbyteorder(">"))}
+_AS_IT_IS = {dtype: name for name, dtype in _DTYPES.items()}
+_BOOL = _DTYPES["bool"]
+_new_array = np.ndarray
 
 
 def encode_frames(
@@ -118,22 +119,30 @@ def tensor_frames(
     frames: list[bytes | Array] = []
     total = 0
     for name, array in tensors.items():
-        dtype, plain = _plain(name, array)
+        dtype = _AS_IT_IS.get(array.dtype)
+        plain = array
+        if dtype is None or array.ndim > 8 or not array.flags.c_contiguous:
+            dtype, plain = _plain(name, array)
         coded = encode(name, plain) if encode is not None else None
+        size = plain.nbytes
         if coded is None:
             headers.append(TensorHeader(name, dtype, plain.shape))  # type: ignore[arg-type]
-            frames.append(plain.reshape(-1).view(np.uint8) if plain.size else b"")
+            frames.append(plain if size else b"")
         else:
             codec, made = coded
             headers.append(TensorHeader(name, dtype, plain.shape, codec, made.error))  # type: ignore[arg-type]
             frames.append(made.data)
-        size = plain.nbytes
         total += size
         if size > limits.tensor_bytes or total > limits.message_bytes:
             _check_sizes([item.nbytes for item in tensors.values()], list(tensors), limits, request_id)
     if len(headers) > _MOST_TENSORS:
         raise WireError(f"{len(headers)} tensors in one message: at most {_MOST_TENSORS} travel", request_id)
     return tuple(headers), frames
+
+
+def sent_bytes(frames: Sequence[bytes | Array]) -> int:
+    """Return what frames made by `tensor_frames` take on their way [B]."""
+    return sum(len(frame) if isinstance(frame, bytes) else frame.nbytes for frame in frames)
 
 
 _Kind = TypeVar("_Kind")
@@ -149,7 +158,7 @@ def decode_frames(
     """
     if not frames:
         raise WireError("a message without frames: the first must be a msgpack header")
-    header = frames[0].buffer
+    header: Any = frames[0]
     if len(header) > limits.header_bytes:
         raise WireError(f"the header has {len(header)} bytes: at most {limits.header_bytes} are read")
     try:
@@ -157,46 +166,54 @@ def decode_frames(
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _explain(header, error) from error
     headers: tuple[TensorHeader, ...] = getattr(message, "tensors", ())
-    request_id: int = getattr(message, "id", 0)
     if len(frames) != len(headers) + 1:
-        raise WireError(f"{len(frames) - 1} tensor frames follow the header: it declares {len(headers)}", request_id)
+        text = f"{len(frames) - 1} tensor frames follow the header: it declares {len(headers)}"
+        raise WireError(text, getattr(message, "id", 0))
     tensors: dict[str, Array] = {}
     total = 0
-    for item, frame in zip(headers, frames[1:], strict=True):
-        raw = frame.buffer
+    for index, item in enumerate(headers, 1):
+        raw: Any = frames[index]
         size = len(raw)
+        dtype = _DTYPES[item.dtype]
         if item.codec is not None:  # what it will take, not what it takes
-            size = max(size, math.prod(item.shape) * _DTYPES[item.dtype].itemsize)
+            size = max(size, math.prod(item.shape) * dtype.itemsize)
         total += size
         if size > limits.tensor_bytes or total > limits.message_bytes:
-            sizes = [size if other is frame else len(other.buffer) for other in frames[1:]]
-            _check_sizes(sizes, [other.name for other in headers], limits, request_id)
-        tensors[item.name] = _view(item, raw, size, request_id)
+            sizes = [size if other is raw else len(other) for other in frames[1:]]
+            _check_sizes(sizes, [other.name for other in headers], limits, getattr(message, "id", 0))
+        if item.codec is not None:
+            tensors[item.name] = _decoded(item, raw, dtype, getattr(message, "id", 0))
+            continue
+        try:
+            array = _new_array(item.shape, dtype, raw)
+        except (TypeError, ValueError):  # more than there is, or more than there can be
+            array = None
+        if array is None or array.nbytes != size:
+            raise _wrong_size(item, size, getattr(message, "id", 0))
+        flags = array.flags
+        flags.writeable = False
+        if dtype is _BOOL and size:
+            _check_bool(item, array, getattr(message, "id", 0))
+        if not flags.aligned:  # small frames lie anywhere in ZeroMQ's receive buffer: wide elements are not read there
+            array = array.copy()
+            array.flags.writeable = False
+        tensors[item.name] = array
     if len(tensors) != len(headers):
         names = ", ".join(item.name for item in headers)
-        raise WireError(f"two tensors have one name: {names}", request_id)
+        raise WireError(f"two tensors have one name: {names}", getattr(message, "id", 0))
     return message, tensors
 
 
-def _view(header: TensorHeader, raw: Any, size: int, request_id: int) -> Array:
-    dtype = _DTYPES[header.dtype]
-    wanted = math.prod(header.shape) * dtype.itemsize
-    if header.codec is not None:
-        return _decoded(header, raw, dtype, request_id)
-    if size != wanted:
-        raise WireError(
-            f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {size} bytes: must have {wanted}",
-            request_id,
-        )
-    array: Array = np.frombuffer(raw, dtype)
-    if header.dtype == "bool" and array.size and array.view(np.uint8).max() > 1:
-        most = array.view(np.uint8).max()
+def _wrong_size(header: TensorHeader, size: int, request_id: int) -> WireError:
+    wanted = math.prod(header.shape) * _DTYPES[header.dtype].itemsize
+    text = f"tensor {header.name!r} of {header.dtype} {list(header.shape)} has {size} bytes: must have {wanted}"
+    return WireError(text, request_id)
+
+
+def _check_bool(header: TensorHeader, array: Array, request_id: int) -> None:
+    most = array.view(np.uint8).max()
+    if most > 1:
         raise WireError(f"tensor {header.name!r} of bool holds a byte {most}: must be 0 or 1", request_id)
-    # Small frames lie anywhere in ZeroMQ's receive buffer: wider elements are not read there.
-    if not array.flags.aligned:
-        array = array.copy()
-    array.setflags(write=False)
-    return array.reshape(header.shape)
 
 
 def _decoded(header: TensorHeader, raw: Any, dtype: "np.dtype[Any]", request_id: int) -> Array:
@@ -241,10 +258,11 @@ _PEEK = msgspec.msgpack.Decoder(_Peek)
 
 def peek(frames: Sequence[HasBuffer]) -> tuple[str, int]:
     """Return kind and id that a message claims, without believing anything else of it; "" and 0 where there is none."""
-    if not frames or len(frames[0].buffer) > DEFAULT_LIMITS.header_bytes:
+    header: Any = frames[0] if frames else b""
+    if not header or len(header) > DEFAULT_LIMITS.header_bytes:
         return "", 0
     try:
-        claimed = _PEEK.decode(frames[0].buffer)
+        claimed = _PEEK.decode(header)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return "", 0
     return claimed.kind, claimed.id if 0 < claimed.id <= 2**62 else 0

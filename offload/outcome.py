@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+from msgspec import Struct
+
 from offload.frames import Array
 from offload.link import Transmission
 from offload.wire import Code
@@ -18,6 +21,7 @@ class Handle:
         transmission: Its way up the emulated link, cut short where it was given up; None without a link.
         bits: Size of its tensors as they travel.
         repeats: The ways of its copies, where it was sent again or to a second server.
+        outcome: How it ended, where its sender waits for it alone (`awaited`).
     """
 
     id: int
@@ -26,10 +30,11 @@ class Handle:
     transmission: Transmission | None = None
     repeats: list[Transmission] = field(default_factory=list)
     bits: int = 0
+    outcome: "Outcome | None" = None
+    awaited: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How a request ended.
 
     Args:
@@ -48,7 +53,7 @@ class Outcome:
     message: str
     ended_s: float
     exit_id: str | None = None
-    outputs: Mapping[str, Array] = field(default_factory=dict)
+    outputs: Mapping[str, Array] = msgspec.field(default_factory=dict)
     queue_s: float = 0.0
     compute_s: float = 0.0
     load_s: float = 0.0

@@ -1,5 +1,6 @@
 """What wakes a poller: an eventfd set by another thread, or a ZeroMQ socket that holds a message."""
 
+import contextlib
 import os
 
 import zmq
@@ -17,6 +18,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._written = False
 
     def fileno(self) -> int:
         """Return the descriptor to poll for reading."""
@@ -26,13 +28,14 @@ class Wakeup:
         """Make it readable; does nothing once closed."""
         if self._fd >= 0:
             os.eventfd_write(self._fd, 1)
+            self._written = True  # not before: a `clear` in between would leave it readable and believe it is not
 
     def clear(self) -> None:
         """Make it unreadable, whether or not it was."""
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            return
+        if self._written:
+            self._written = False
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._fd)
 
     def close(self) -> None:
         """Give the descriptor back; twice does no harm."""

@@ -19,6 +19,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from offload.errors import WireError
 from offload.frames import (
     DEFAULT_LIMITS,
     VERSION,
@@ -49,6 +50,8 @@ class Code(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
     INVALID = "INVALID"
     UNAUTHORIZED = "UNAUTHORIZED"
+
+    __hash__ = str.__hash__  # an Enum's own is a Python function, and codes are counted for every request
 
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
@@ -152,6 +155,19 @@ _FROM_EDGE = msgspec.msgpack.Decoder(FromEdge)
 def encode(message: Message) -> list[bytes]:
     """Return the frames of a message that carries no tensor."""
     return [_ENCODER.encode(message)]
+
+
+def encode_header(message: Message, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Return the first frame of a message; its tensors' frames, where it declares any, come from `tensor_frames`.
+
+    Raises:
+        WireError: it is larger than the limits.
+    """
+    header = _ENCODER.encode(message)
+    if len(header) > limits.header_bytes:
+        text = f"the header takes {len(header)} bytes: at most {limits.header_bytes} travel"
+        raise WireError(text, getattr(message, "id", 0))
+    return header
 
 
 def encode_with(

@@ -22,11 +22,17 @@ import msgspec
 from runtime.errors import ConfigurationError
 
 _PREFIX = "HEADWAY_"
-_SEPARATORS = {"packages": ":", "devices": ",", "codecs": ","}  # of lists in the environment
+_SEPARATORS = {"packages": ":", "devices": ",", "codecs": ",", "guarded": ","}  # of lists in the environment
 
 
 class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
+
+    `tcp`: HOST:PORT on loopback where the local socket is served as well. `client_requests`, `client_messages`: how
+    many requests one client may have in flight, and messages it may send a second (None: any number).
+    `repository`: folder of models, <name>/<version>/; the newest version of each is loaded at the start, beside
+    `packages`, and others may be later. `memory_mb`: most that models may take. `guarded`: models that the vehicle
+    waits for, whose requests are due by the guard's deadline; None: the first one.
 
     `devices`: names as of `devices.open`, the first one usual. `placement`: by a package's name the device it runs on,
     or devices by the ids of its segments. `plans`: folder of plans, chosen among as things are, not with `placement`.
@@ -36,11 +42,34 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     socket: str | None = None
     packages: tuple[str, ...] = ()
+    tcp: str | None = None
+    repository: str | None = None
+    memory_mb: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
+    guarded: tuple[str, ...] | None = None
+    client_requests: Annotated[int, msgspec.Meta(ge=1)] = 64
+    client_messages: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("cpu",)
     placement: dict[str, str | dict[str, str]] = {}
     plans: str | None = None
     polite: bool = True
     drift_every: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class FrontSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Open Inference Protocol: HOST:PORT of `http` and of `grpc` (None: not served; port 0: any that is free).
+
+    `token_file`: the bearer token that clients must bring, in a file of mode 0600. `tls_certificate`, `tls_key`: PEM
+    files of this server; `tls_client_ca`: who signs the certificates that clients must have. Another address than
+    loopback needs the token or `tls_client_ca`. `model_control`: clients may load and unload models of the repository.
+    """
+
+    http: str | None = None
+    grpc: str | None = None
+    token_file: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    model_control: bool = False
 
 
 class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,12 +107,45 @@ class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile_input: str = "160x80"
 
 
+class HeatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a device gets hot: its thermal zone, the limit [degC] and how many times as slow it then is, if known.
+
+    Without them the zones that are named like the device and their first trip points count.
+    """
+
+    zone: str | None = None
+    limit_c: float | None = None
+    slowdown: Annotated[float, msgspec.Meta(ge=1.0)] | None = None
+
+
+class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the plans of `serve.plans` need to know of here.
+
+    `edges`: by the name that plans have for it, the address of an edge server; keys and link are those of
+    `[offload]`. `accuracy_floor`: plans below it are left out. `levels`: clocks [Hz] by device and level. `heat`: by
+    device. `host_root`: where the host's /sys and /proc are, as in a container. `probe_s`: how long no request goes to
+    an edge server before a probe does [s], 0: never; a rate counts for two and a half of them. `settle_s`: how long a
+    cheaper plan must have been better [s]. `kept`: plans that stay loaded.
+    """
+
+    edges: dict[str, str] = {}
+    accuracy_floor: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
+    levels: dict[str, dict[str, Annotated[float, msgspec.Meta(gt=0.0)]]] = {}
+    heat: dict[str, HeatSection] = {}
+    host_root: str = "/"
+    probe_s: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0
+    settle_s: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
+    kept: Annotated[int, msgspec.Meta(ge=1)] = 2
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be configured, with its defaults."""
 
     serve: ServeSection = ServeSection()
+    front: FrontSection = FrontSection()
     guard: GuardSection = GuardSection()
     offload: OffloadSection = OffloadSection()
+    plans: PlansSection = PlansSection()
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Config:
@@ -114,7 +176,12 @@ def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mappin
         raise ConfigurationError(f"{origin}: {error}; {_known(table)}") from error
 
 
-_SECTIONS: dict[str, type[msgspec.Struct]] = {"serve": ServeSection, "guard": GuardSection, "offload": OffloadSection}
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "serve": ServeSection,
+    "front": FrontSection,
+    "guard": GuardSection,
+    "offload": OffloadSection,
+}
 
 
 def _read(path: Path) -> dict[str, Any]:

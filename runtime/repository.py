@@ -1,16 +1,22 @@
 """The model repository: packages at <root>/<name>/<version>/.
 
 A name's versions are ordered as numbers where they are numbers ("2" before "10"), and as text otherwise; the last is
-the newest. The folder names and the package file must agree, so that a copied folder can't serve under a false name.
+the newest. The folder names and the package file must agree, so that a copied folder can't serve under a false name. A
+folder that holds a plain model.onnx and no package file, as other servers' repositories do, is a package of one segment
+and takes its name and version from the folders.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from devices.errors import PackageError
 from devices.package import Package, load_package
+from devices.package.file import FILE_NAME
+from devices.package.read import inside
 from runtime.execute.errors import ModelNotFoundError
+
+_PLAIN = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,18 @@ class ModelRepository:
         chosen = versions[-1] if version is None else version
         if chosen not in versions:
             raise ModelNotFoundError(f"model {name!r} has no version {version!r}: there are {list(versions)}")
-        package = load_package(self.root / name / chosen)
+        package = _load(self.root / name / chosen, name, chosen)
         if (package.name, package.version) != (name, chosen):
             raise PackageError(
                 f"{self.root / name / chosen} calls itself {package.name} {package.version}: must be {name} {chosen}"
             )
         return package
+
+
+def _load(folder: Path, name: str, version: str) -> Package:
+    if (folder / FILE_NAME).exists() or not (folder / _PLAIN).exists():
+        return load_package(folder)
+    return replace(load_package(inside(folder, _PLAIN)), name=name, version=version)
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:

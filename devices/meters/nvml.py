@@ -84,6 +84,20 @@ class NvmlMeter:
             raise MeterError(f"{self.name} tells no power: {error}") from error
 
 
+def gpu_bytes(index: int, library: Any = None) -> int:
+    """Return the memory of a GPU that is in use, by whomever [byte].
+
+    Raises:
+        MeterError: NVML is not installed, or finds no such GPU.
+    """
+    nvml = library or _library()
+    try:
+        nvml.nvmlInit()
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index)).used)
+    except nvml.NVMLError as error:
+        raise MeterError(f"NVML tells no memory of GPU {index}: {error}") from error
+
+
 def _library() -> Any:
     try:
         return import_module("pynvml")

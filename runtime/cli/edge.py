@@ -46,7 +46,7 @@ def edge(
     from offload.security.keys import read_keys
     from offload.security.limits import client_limits
     from offload.server import EdgeServer
-    from offload.server_settings import ServerSettings
+    from offload.server.settings import ServerSettings
     from runtime.cli.logs import log_to_stderr
     from runtime.errors import ConfigurationError
     from runtime.repository import ModelRepository
@@ -95,7 +95,7 @@ def edge(
     announcement = {"event": "listening", "endpoint": server.endpoint, "models": server.models, "pid": os.getpid()}
     metrics = None
     if http is not None:
-        from offload.metrics import EdgeHttp
+        from offload.server.metrics import EdgeHttp
 
         metrics = EdgeHttp(server, port=http)
         announcement["http"] = metrics.url

@@ -1,7 +1,8 @@
 """The executor: models on devices, requests with deadlines in, the best answer there is out.
 
 Each device has one worker thread and one queue, earliest deadline first. A model runs on one device, or is spread over
-several by a placement; then its independent segments run at the same time. Exits answer as soon as they are confident.
+several by a placement; then its independent segments run at the same time. A device may also be an edge server. Exits
+answer as soon as they are confident.
 When a deadline falls, the deepest finished exit answers and the run is stopped in the middle of its segment. A request
 that the measured p99 says can't be met is refused before it starts, with the numbers.
 
@@ -23,6 +24,9 @@ from devices.errors import InputError
 from devices.package.graph import Package
 from devices.tensor import check_inputs
 from runtime.execute.alarm import AlarmThread
+from runtime.execute.edge import EdgeDevice
+from runtime.execute.edge_run import EdgeRuns, warm_edges
+from runtime.execute.edge_unit import EdgeUnit
 from runtime.execute.errors import ClosedError, ModelNotFoundError
 from runtime.execute.flow import Flow
 from runtime.execute.job import Job, OnDone
@@ -33,6 +37,7 @@ from runtime.execute.request import Reply, Request, Status
 from runtime.execute.reserve import Reserve
 from runtime.execute.spread import Spread
 from runtime.execute.spread_run import JobTaker, measure_spread
+from runtime.execute.sprint import Sprint
 from runtime.execute.worker import MAX_NESTED, Device, DeviceWorker, Part
 
 _log = logging.getLogger(__name__)
@@ -78,6 +83,7 @@ class Executor:
 
     Args:
         devices: The devices; their names must differ.
+        edges: Edge servers by the names that placements have for them; closed with the executor.
         settings: How requests are treated.
         clock: What deadlines are read on.
         timers: Calls when a deadline falls, on the same clock; None: a thread of its own.
@@ -91,11 +97,12 @@ class Executor:
         devices: Sequence[Device],
         settings: ExecutorSettings | None = None,
         *,
+        edges: Sequence[EdgeDevice] = (),
         clock: Clock | None = None,
         timers: Timers | None = None,
     ) -> None:
-        names = [device.backend.device for device in devices]
-        if not names or len(set(names)) != len(names):
+        names = [device.backend.device for device in devices] + [edge.name for edge in edges]
+        if not devices or len(set(names)) != len(names):
             raise ValueError(f"devices = {names}: must be at least one, each with a name of its own")
         self.settings = settings or ExecutorSettings()
         self._clock = clock or MonotonicClock()
@@ -107,6 +114,8 @@ class Executor:
         self._workers = {
             device.backend.device: DeviceWorker(device, self._clock, self._reserve, self._refusal) for device in devices
         }
+        self._edges = {edge.name: edge for edge in edges}
+        self._edge_runs = EdgeRuns(self._clock, timers, self._reserve)
         self._models: dict[str, dict[str, ServedModel]] = {}
         self._jobs: dict[Hashable, Job] = {}
         self._lock = threading.Lock()  # over the tables, never over inference
@@ -152,32 +161,76 @@ class Executor:
             SegmentError: The model fails on an input of zeros.
             ClosedError: The executor was closed.
         """
+        model = self.prepare(package, device=device, placement=placement)
+        self.serve(model, replace=replace)
+        return model
+
+    def prepare(
+        self,
+        package: Package,
+        *,
+        device: str | None = None,
+        placement: Mapping[str, str] | None = None,
+        spare: str | None = None,
+        last_exit: str | None = None,
+    ) -> ServedModel:
+        """Load a model and warm it up, and do not serve it yet.
+
+        Args:
+            package, device, placement: As of `load`.
+            spare: Device of this board that runs what an edge server does not answer in time; None: `device`.
+            last_exit: Deepest exit that is run unless a request wants a deeper one; None: the model's last.
+        Raises:
+            ValueError: There is no such device, segment or exit, or a tensor would cross a link twice.
+            BackendError, SegmentError, ClosedError: As `load`.
+        """
         if self._closed:
             raise ClosedError(f"cannot load {package.name!r}: the executor was closed")
-        model = ServedModel(package, self._place(package, device, placement or {}), ModelLatency(len(package.exits)))
-        if isinstance(model.runs, Spread):
-            measure_spread(model, model.runs, self._workers, self.settings.warm_up_runs, self._clock)
+        last = len(package.exits) - 1
+        if last_exit is not None:
+            try:
+                last = package.exit_index(last_exit)
+            except KeyError as error:
+                raise ValueError(str(error.args[0])) from error
+        runs = self._place(package, device, placement or {}, spare)
+        latency, sprint = ModelLatency(len(package.exits)), None
+        if isinstance(runs, Chain) and Sprint.fits(runs):
+            sprint = Sprint(runs, latency, self._reserve, self._clock)
+        model = ServedModel(package, runs, latency, last, sprint)
+        if isinstance(runs, Spread):
+            measure_spread(model, runs, self._workers, self.settings.warm_up_runs, self._clock)
+            warm_edges(runs.units, self._clock)
         else:
             self._warm_up(self._workers[model.device], model)
+        return model
+
+    def serve(self, model: ServedModel, *, replace: bool = True) -> None:
+        """Serve a model that `prepare` has loaded, at once; `replace` as of `load`."""
+        package = model.package
         with self._lock:
             versions = {} if replace else dict(self._models.get(package.name, {}))
             versions.pop(package.version, None)
             self._models[package.name] = {**versions, package.version: model}
-        return model
 
-    def _place(self, package: Package, device: str | None, placement: Mapping[str, str]) -> Chain | Spread:
+    def _place(
+        self, package: Package, device: str | None, placement: Mapping[str, str], spare: str | None
+    ) -> Chain | Spread:
         usual = next(iter(self._workers)) if device is None else device
         known = {segment.id: usual for segment in package.segments}
         unknown = sorted(placement.keys() - known.keys())
         if unknown:
             raise ValueError(f"placement names segments {unknown}: the package has {list(known)}")
         where = {**known, **placement}
+        here = usual if spare is None else spare
         for name in (usual, *where.values()):
-            if name not in self._workers:
-                raise ValueError(f"device {name!r} is not one of {sorted(self._workers)}")
-        if len(set(where.values())) == 1:
-            return Chain(package, self._workers[where[package.segments[0].id]].backend, clock=self._clock)
-        return Spread(package, where, {name: worker.backend for name, worker in self._workers.items()})
+            if name not in self._workers and name not in self._edges:
+                raise ValueError(f"device {name!r} is not one of {sorted({*self._workers, *self._edges})}")
+        if here not in self._workers:
+            raise ValueError(f"spare = {here!r}: must be a device of this board, one of {sorted(self._workers)}")
+        if len(set(where.values())) == 1 and next(iter(where.values())) in self._workers:
+            return Chain(package, self._workers[next(iter(where.values()))].backend, clock=self._clock)
+        backends = {name: worker.backend for name, worker in self._workers.items()}
+        return Spread(package, where, backends, self._edges, here)
 
     def _warm_up(self, worker: DeviceWorker, model: ServedModel) -> None:
         for first_exit in range(len(model.package.exits)):
@@ -250,18 +303,27 @@ class Executor:
             arrival = next(self._arrivals)
 
             def post(flow: Flow, place: int, rank: int) -> None:
-                unit = flow.unit(place)
-                self._push(unit.device, (*job.key, arrival, rank), Part(job, flow, place), unit.busy.median_s)
+                def push(device: str, part: Part, cost_s: float) -> None:
+                    self._push(device, (*job.key, arrival, rank), part, cost_s)
 
-            Flow(runs, request.inputs, job.token, job.first_exit, taker, post, self._clock).begin()
+                unit = flow.unit(place)
+                if isinstance(unit, EdgeUnit):
+                    self._edge_runs.send(job, flow, place, unit, push)
+                else:
+                    push(unit.device, Part(job, flow, place), unit.busy.median_s)
+
+            last = job.last_exit
+            Flow(runs, request.inputs, job.token, job.first_exit, taker, post, self._clock, last).begin()
         else:
             self._push(job.model.device, job.key, job, job.model.latency.first[job.first_exit].median_s)
             self._workers[job.model.device].make_way(job)
 
     def _push(self, device: str, key: Urgency, item: Job | Part, cost_s: float) -> None:
         job = item.job if isinstance(item, Part) else item
-        queue = self._workers[device].queue
-        job.entries.append((queue, queue.push(key, item, cost_s)))
+        worker = self._workers[device]
+        job.entries.append((worker.queue, worker.queue.push(key, item, cost_s)))
+        if worker.died is not None:
+            job.fail(worker.died)
 
     def delivered(self, request: Request, reply: Reply) -> None:
         """Be told that a reply has just left the process, so that later ones are made early enough."""
@@ -293,12 +355,19 @@ class Executor:
             return None
         if isinstance(model.runs, Spread):
             return None
-        worker = self._workers[model.device]
-        slow = model.latency.complete_p99_s() > self.settings.inline_limit_s
-        if slow or self._draining or len(worker.queue) or not worker.gate.acquire(blocking=False):
+        worker, sprint = self._workers[model.runs.backend.device], model.sprint
+        p99_s = model.latency.complete_p99_s(0, model.last_exit) if sprint is None else sprint.p99_s
+        if p99_s > self.settings.inline_limit_s or self._draining or len(worker.queue):
+            return None
+        if not worker.gate.acquire(blocking=False):
             return None
         replies: list[Reply] = []
         try:
+            reply = None if sprint is None else sprint.run(request)
+            if reply is not None:
+                with self._lock:
+                    self._replies[reply.status] += 1
+                return reply
             job = self._admit(request, replies.append)
             if job is not None:
                 worker.run(job, MAX_NESTED)  # lets nothing pass: the caller has other things to do
@@ -323,11 +392,22 @@ class Executor:
         if left_s is not None and left_s <= 0.0:
             job.end(Status.DEADLINE_EXCEEDED, f"the deadline had passed {-left_s * 1e3:.3f} ms before the request came")
             return None
+        devices = self._first_devices(job)
+        lost = next((why for name in devices if (why := self._workers[name].lost) is not None), None)
+        if lost is not None:
+            job.end(Status.UNAVAILABLE, lost)
+            return None
         reason = self._refusal(job)
         if reason is not None:
             job.end(Status.RESOURCE_EXHAUSTED, reason)
             return None
         return job
+
+    @staticmethod
+    def _first_devices(job: Job) -> tuple[str, ...]:
+        """Return the devices of this board that the shallowest exit wanted needs."""
+        runs = job.model.runs
+        return runs.walk(job.first_exit).devices if isinstance(runs, Spread) else job.model.devices
 
     def _turn_down(self, request: Request, on_done: OnDone, status: Status, message: str) -> None:
         with self._lock:
@@ -340,8 +420,7 @@ class Executor:
         Without the trial, p99 would stay what it was in a bad moment, since what is refused is never measured.
         """
         runs = job.model.runs
-        devices = runs.walk(job.first_exit).devices if isinstance(runs, Spread) else job.model.devices
-        workers = [self._workers[name] for name in devices]
+        workers = [self._workers[name] for name in self._first_devices(job)]
         for worker in workers:
             waiting = len(worker.queue)
             if not job.entries and waiting >= self.settings.max_queue:
@@ -350,11 +429,15 @@ class Executor:
         if left_s is None or job.trial:
             return None
         window = job.model.latency.first[job.first_exit]
+        first_s = window.p99_s
+        if isinstance(runs, Spread) and runs.remote:  # what went slowly over the link may still be quick here
+            first_s = runs.walk(job.first_exit).needed_s(job.first_exit)
         ahead_s = 0.0  # a job that has its place asks again when its turn has come
         if not job.entries:
-            ahead_s = max(worker.queue.cost_before(job.key) + worker.free_in_s(job) for worker in workers)
+            waits_s = [worker.queue.cost_before(job.key) + worker.free_in_s(job) for worker in workers]
+            ahead_s = max(waits_s, default=0.0)
         reserve_s = self._reserve.total_s
-        needed_s = ahead_s + window.p99_s + reserve_s
+        needed_s = ahead_s + first_s + reserve_s
         if needed_s <= left_s:
             return None
         if ahead_s + window.least_s + reserve_s <= left_s:
@@ -364,7 +447,7 @@ class Executor:
                 return None
         exit_id = job.model.package.exits[job.first_exit].id
         return (
-            f"{left_s * 1e3:.3f} ms are left, but {needed_s * 1e3:.3f} ms are needed: {window.p99_s * 1e3:.3f} ms to "
+            f"{left_s * 1e3:.3f} ms are left, but {needed_s * 1e3:.3f} ms are needed: {first_s * 1e3:.3f} ms to "
             f"exit {exit_id!r} on {job.model.device} (p99 of {window.count} runs), {ahead_s * 1e3:.3f} ms for what "
             f"comes first, {reserve_s * 1e3:.3f} ms for the reply"
         )
@@ -390,6 +473,18 @@ class Executor:
             queued = {name: len(worker.queue) for name, worker in self._workers.items()}
             return ExecutorStats(queued, len(self._jobs), dict(self._replies))
 
+    @property
+    def lost(self) -> dict[str, str]:
+        """Devices that do nothing for anybody any more, and why: dead workers, stuck ones, edge servers away."""
+        found = {name: worker.lost for name, worker in self._workers.items()}
+        found |= {name: edge.lost for name, edge in self._edges.items()}
+        return {name: why for name, why in found.items() if why is not None}
+
+    @property
+    def reserve_s(self) -> float:
+        """Time that is kept before each deadline for the reply at present [s]."""
+        return self._reserve.total_s
+
     def drain(self, timeout_s: float | None = None) -> bool:
         """Take nothing more and wait until every request has its reply; return whether that came in time."""
         with self._lock:
@@ -405,6 +500,8 @@ class Executor:
             jobs = tuple(self._jobs.values())
         for job in jobs:
             job.end(Status.UNAVAILABLE, "the executor was closed")
+        for edge in self._edges.values():
+            edge.close()
         for worker in self._workers.values():
             worker.close()
         if self._alarm is not None:

@@ -48,6 +48,7 @@ class Job:
         "_started_ns",
         "_submitted_ns",
         "deepest",
+        "ended_ns",
         "entries",
         "first_exit",
         "interruptions",
@@ -74,6 +75,7 @@ class Job:
         self.timer: TimerHandle | None = None
         self.trial = False  # taken although its estimate says no
         self.interruptions = 0  # how often a segment of it was stopped for a more urgent request
+        self.ended_ns: int | None = None
         self._recorder = Recorder(model.latency, first_exit)
         self._owner = owner
         self._clock = clock
@@ -92,6 +94,11 @@ class Job:
         """Return the time until the deadline [s], negative if it has passed; None without a deadline."""
         deadline_ns = self.request.deadline_ns
         return None if deadline_ns is None else (deadline_ns - self._clock.now_ns()) / NS_PER_S
+
+    @property
+    def last_exit(self) -> int:
+        """Place of the deepest exit wanted."""
+        return max(self.first_exit, self.model.last_exit)
 
     @property
     def first_p99_s(self) -> float:
@@ -132,7 +139,7 @@ class Job:
         if not self.open:
             return True
         threshold = package.exits[answer.index].threshold
-        if answer.index == len(package.exits) - 1:
+        if answer.index >= self.last_exit:
             return self.answer(answer, Ending.COMPLETE)
         if threshold is not None and answer.confidence is not None and answer.confidence >= threshold:
             return self.answer(answer, Ending.CONFIDENT)
@@ -206,6 +213,7 @@ class Job:
             self._claim.pop()
         except IndexError:
             return False
+        self.ended_ns = self._clock.now_ns()
         return True
 
     def _reply(self, reply: Reply) -> None:

@@ -56,6 +56,7 @@ class ModelLatency:
         self.first = tuple(LatencyWindow() for _ in range(exits))
         self.step = tuple(LatencyWindow() for _ in range(exits))
 
-    def complete_p99_s(self, first_exit: int = 0) -> float:
-        """Return an upper estimate of the p99 of a run to the end: the sum of its parts' [s]."""
-        return self.first[first_exit].p99_s + sum(window.p99_s for window in self.step[first_exit + 1 :])
+    def complete_p99_s(self, first_exit: int = 0, last_exit: int | None = None) -> float:
+        """Return an upper estimate of the p99 of a run to `last_exit`, None: to the end: the sum of its parts' [s]."""
+        stop = None if last_exit is None else last_exit + 1
+        return self.first[first_exit].p99_s + sum(window.p99_s for window in self.step[first_exit + 1 : stop])

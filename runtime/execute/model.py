@@ -10,6 +10,7 @@ from devices.package.graph import Package
 from devices.tensor import Array, TensorSpec
 from runtime.execute.latency import ModelLatency
 from runtime.execute.spread import Spread
+from runtime.execute.sprint import Sprint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,11 +21,15 @@ class ServedModel:
         package: What it was loaded from.
         runs: Its segments on one device, or spread over several.
         latency: How long it takes there.
+        last_exit: Place of the deepest exit that is run unless a request wants a deeper one.
+        sprint: The shortest way through it, where there is one.
     """
 
     package: Package
     runs: Chain | Spread
     latency: ModelLatency
+    last_exit: int
+    sprint: Sprint | None = None
 
     @property
     def chain(self) -> Chain:

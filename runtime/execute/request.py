@@ -32,7 +32,7 @@ class Status(StrEnum):
 class Ending(StrEnum):
     """Why a run ended where it did."""
 
-    COMPLETE = "complete"  # the deepest exit answered
+    COMPLETE = "complete"  # the deepest exit that is run answered
     CONFIDENT = "confident"  # an exit reached its threshold
     DEADLINE = "deadline"  # the deadline fell, or the next exit could not have finished before it
     FAILURE = "failure"  # a segment failed behind the exit that answered
@@ -48,7 +48,8 @@ class Request:
         inputs: Its input tensors by name; must not change until the reply.
         deadline_ns: When the reply must be there, on the executor's clock [ns]; None: whenever it is ready.
         priority: Decides between equal deadlines; higher goes first.
-        least_exit: Shallowest exit whose answer is acceptable; None: any.
+        least_exit: Shallowest exit whose answer is acceptable; None: any. It is run even where the model's plan ends
+            before it.
         version: Version of the model; None: the one loaded last.
     """
 

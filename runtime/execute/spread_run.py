@@ -9,6 +9,7 @@ from devices.backend import CancelToken
 from devices.chain import ExitAnswer
 from devices.clock import Clock
 from devices.errors import SegmentError
+from runtime.execute.edge_unit import EdgeUnit
 from runtime.execute.flow import Flow
 from runtime.execute.job import Job
 from runtime.execute.model import Recorder, ServedModel
@@ -75,26 +76,40 @@ def measure_spread(
 ) -> None:
     """Run a spread model on zeros from every exit to the end, and note the times of `runs` runs each.
 
-    Each device's part runs on a thread pinned as its worker, which lets requests pass between two segments.
+    Each device's part runs on a thread pinned as its worker, which lets requests pass between two segments. What is for
+    an edge server runs on its spare: then the parts' times are noted, not those of the whole.
 
     Raises:
         SegmentError: The model fails on zeros.
     """
     with ExitStack() as stack:
+        spares = [unit.spare.device for unit in spread.units if isinstance(unit, EdgeUnit) and unit.spare is not None]
         pools = {
-            name: stack.enter_context(ThreadPoolExecutor(1, initializer=workers[name].pin)) for name in spread.devices
+            name: stack.enter_context(ThreadPoolExecutor(1, initializer=workers[name].pin))
+            for name in {*spread.devices, *spares}
+            if name in workers
         }
         for first_exit in range(len(model.package.exits)):
             for turn in range(runs + 2):
-                recorder = Recorder(model.latency, first_exit) if turn >= 2 else None
+                recorder = Recorder(model.latency, first_exit) if turn >= 2 and not spread.remote else None
                 taker = _Measure(recorder, len(model.package.exits) - 1)
 
                 def post(flow: Flow, place: int, _: int, taker: _Measure = taker) -> None:
-                    device = flow.unit(place).device
+                    unit = flow.unit(place)
+                    device, spare = unit.device, None
+                    if isinstance(unit, EdgeUnit):
+                        spare = unit.spare
+                        if spare is None:
+                            taker.ended.set()  # nobody here can go on
+                            return
+                        device = spare.device
 
                     def run() -> None:
                         with workers[device].gate:
-                            flow.run(place)
+                            if spare is None:
+                                flow.run(place)
+                            else:
+                                flow.run_spare(place)
 
                     def done(future: Future[None]) -> None:
                         error = future.exception()

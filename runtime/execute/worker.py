@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from devices.backend import Backend
 from devices.chain import ExitAnswer
@@ -27,6 +28,7 @@ from runtime.execute.reserve import Reserve
 _log = logging.getLogger(__name__)
 MAX_NESTED = 8
 MAX_INTERRUPTIONS = 4
+_STUCK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class Part:
         job: The request.
         flow: Its run.
         place: Place of the unit in the flow.
+        spare: It is what an edge server has not answered in time.
     """
 
     job: Job
     flow: Flow
     place: int
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class DeviceWorker:
         self._reserve = reserve
         self._refusal = refusal
         self._running: _Running | None = None
+        self.died: str | None = None
         self._stopping = LatencyWindow()  # from an interruption to the device being free
         self._interrupted_ns = 0
         self._thread = threading.Thread(target=self._serve, name=f"headway-{self.backend.device}", daemon=True)
@@ -105,12 +110,31 @@ class DeviceWorker:
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
+    @property
+    def lost(self) -> str | None:
+        """Why the device does nothing for anybody any more, None while it does."""
+        running, died = self._running, self.died
+        ended_ns = None if running is None else running.job.ended_ns
+        if died is None and ended_ns is not None and self._clock.now_ns() - ended_ns > _STUCK_S * NS_PER_S:
+            return f"{self.backend.device} does not stop what it runs for a request that has ended"
+        return died
+
     def _serve(self) -> None:
-        self.pin()
-        while (job := self.queue.pop()) is not None:
-            with self.gate:
-                self.run(job)
-            del job  # its tensors must not live until the next request
+        try:
+            self.pin()
+            while (job := self.queue.pop()) is not None:
+                with self.gate:
+                    self.run(job)
+                del job  # its tensors must not live until the next request
+        except BaseException as error:  # as a driver that ends its thread
+            self._die(f"the worker of {self.backend.device} has died: {error!r}")
+
+    def _die(self, reason: str) -> None:
+        """Fail what runs and what waits: nobody else will."""
+        self.died = reason
+        _log.error("%s", reason)
+        while (item := self.queue.pop_before(None)) is not None:
+            (item.job if isinstance(item, Part) else item).fail(reason)
 
     def pin(self) -> None:
         """Pin the calling thread to the device's cores."""
@@ -128,7 +152,9 @@ class DeviceWorker:
         job.start()
         outer = self._running
         try:
-            if isinstance(item, Part):
+            if isinstance(item, Part) and item.spare:
+                item.flow.run_spare(item.place, partial(self._let_pass, job, depth))
+            elif isinstance(item, Part):
                 self._expect(job, item.flow.unit(item.place).busy, may_wait=False)
                 item.flow.run(item.place)
             else:
@@ -138,6 +164,9 @@ class DeviceWorker:
         except Exception as error:  # the worker must outlive a broken backend
             _log.exception("request %r: the backend of %s failed", job.request.id, self.backend.device)
             job.fail(f"the backend of {self.backend.device} failed: {error}")
+        except BaseException as error:  # ends the thread
+            job.fail(f"the backend of {self.backend.device} failed: {error!r}")
+            raise
         finally:
             self._running = outer
 

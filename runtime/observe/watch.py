@@ -7,7 +7,7 @@ A reply is looked at only if what made the request end says something about its 
 - when it began, the time left was at least ROOM times the p99 of a whole walk (or without a bound). Counting walks that
   a close deadline happened to leave alone would count those that ended early more often than the others.
 
-One caller at a time: the daemon's socket thread. A sample costs some microseconds.
+One caller at a time. A sample costs some microseconds.
 """
 
 import logging
@@ -43,17 +43,28 @@ class DriftWatch:
         self._p99_s = p99_s
         self._monitors: dict[str, DriftMonitor] = {}
         self._unwatched: dict[str, str] = {}
+        self._every = every
         for package in packages:
-            try:
-                monitor = _monitor(package, every)
-            except (ValueError, CalibrationError) as error:
-                _log.warning("drift of %s is not watched: %s", package.name, error)
-                self._unwatched[package.name] = str(error)
-                continue
-            if monitor is None:
-                self._unwatched[package.name] = "the package has no calibration record of exit shares"
-            else:
-                self._monitors[package.name] = monitor
+            self.begin(package)
+
+    def begin(self, package: Package) -> None:
+        """Watch a model from now on; one of the same name is watched no more."""
+        self.end(package.name)
+        try:
+            monitor = _monitor(package, self._every)
+        except (ValueError, CalibrationError) as error:
+            _log.warning("drift of %s is not watched: %s", package.name, error)
+            self._unwatched[package.name] = str(error)
+            return
+        if monitor is None:
+            self._unwatched[package.name] = "the package has no calibration record of exit shares"
+        else:
+            self._monitors[package.name] = monitor
+
+    def end(self, name: str) -> None:
+        """Watch a model no more."""
+        self._monitors.pop(name, None)
+        self._unwatched.pop(name, None)
 
     def take(self, request: Request, reply: Reply) -> None:
         """Look at a reply; a flag that it raises is logged, once."""

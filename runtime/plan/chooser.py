@@ -1,11 +1,13 @@
 """The choice among plans at run time: the cheapest whose p99 fits the deadline as things are now, and why.
 
 A pure object: it is told what changed and at what time, and holds no clock, thread or device. What it knows of now:
-the links' rates, how much slower each device runs (heat, load), which devices are lost, the deadline. Every plan's p99
-is timed again under those, in its own order:
+the links, how much slower each device runs (heat, load), how long requests wait for it, which devices are lost or
+better left alone, the deadline, the exits that requests want. Every plan's p99 is timed again under those:
 
-    fits      p99 latency now <= deadline
-    choice    least energy among those that fit; the fastest where none does, which is then told as late
+    p99       its schedule with the costs of now  +  the waits for its devices  +  the reply's way out
+    able      no device of it is lost; where there is a choice: none is to be avoided, and it goes to the exits wanted
+    fits      p99 <= deadline
+    choice    least energy among the able that fit; the fastest where none does, which is then told as late
 
 It switches at once when the present plan no longer fits or its device is lost; to a cheaper one only when that has
 fitted with a margin for a while, so that a rate that swings doesn't swing the plan.
@@ -13,33 +15,15 @@ fitted with a margin for a while, so that a rate that swings doesn't swing the p
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import msgspec
-
+from runtime.plan.conditions import Conditions, as_now, changes
 from runtime.plan.errors import PlanError
 from runtime.plan.instance import Instance, make_instance
 from runtime.plan.plan import Plan
-from runtime.plan.problem import Cost, Device, Problem, cells
+from runtime.plan.problem import Device, Problem
 from runtime.plan.schedule import Assignment, Move, Schedule, latency_s, targets
 from runtime.plan.timing import orders_of, retime
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How things are.
-
-    Args:
-        deadline_s: p99 latency to keep [s].
-        slowdown: By device, how many times as long its segments take now; 1 where it isn't named.
-        rates_bps: By channel, the rate now [bit/s]; as planned where it isn't named.
-        lost: Devices that don't answer.
-    """
-
-    deadline_s: float = math.inf
-    slowdown: Mapping[str, float] = field(default_factory=dict)
-    rates_bps: Mapping[str, float] = field(default_factory=dict)
-    lost: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +45,29 @@ class Choice:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A plan as it was at the last choice.
+
+    Args:
+        p99_s: Its p99 latency then [s]; infinite where it can't run.
+        fits: Whether it kept the deadline, and nothing spoke against it.
+        against: What speaks against it whatever its time, "" where nothing does.
+    """
+
+    p99_s: float
+    fits: bool
+    against: str
+
+
 class PlanChooser:
     """Chooses among the plans of one problem.
 
     Args:
         problem: What the plans were made for.
         plans: From `plan_problem`, in any order.
-        margin: Share of the deadline that a cheaper plan must leave free to be switched to.
+        margin: Share of the deadline that a cheaper plan must leave free to be switched to; where all are late, share
+            of its time that a faster one must save.
         settle_s: How long it must have done so [s].
         names: What the reasons call the plans; "plan 1" and so on where not given.
     Raises:
@@ -90,7 +90,9 @@ class PlanChooser:
         self._names = [f"plan {number}" for number in range(1, len(plans) + 1)] if names is None else list(names)
         self._present: int | None = None
         self._better: tuple[int, float] | None = None
-        self._last = Conditions()
+        self._since = Conditions()  # when the present plan was switched to
+        self.looks: tuple[Look, ...] = ()
+        """The plans at the last choice."""
         self._orders = [_read(problem, plan) for plan in self._plans]
 
     @property
@@ -104,62 +106,94 @@ class PlanChooser:
         Args:
             now_s: The caller's clock [s]; must not go back.
         """
-        times_s = [self._p99_s(index, conditions) for index in range(len(self._plans))]
-        wanted = self._wanted(times_s, conditions.deadline_s)
-        before, changed = self._present, _changes(self._last, conditions)
-        self._last = conditions
+        looks = self.looks = tuple(self._look(index, conditions) for index in range(len(self._plans)))
+        wanted = self._wanted(looks, conditions.deadline_s)
+        before = self._present
         if wanted is None:
             self._present = self._better = None
-            return Choice(None, math.inf, False, before is not None, f"every plan needs a lost device: {changed}")
-        fits = before is not None and times_s[before] <= conditions.deadline_s and not math.isinf(times_s[before])
-        if before is not None and before != wanted and fits and not self._settled(now_s, wanted, times_s, conditions):
-            reason = f"kept: a cheaper plan ({self._energy(wanted)}) has not fitted with its margin for long enough"
-            return Choice(before, times_s[before], True, False, reason)
+            told = " and ".join(sorted(conditions.lost))
+            return Choice(None, math.inf, False, before is not None, f"every plan needs a lost device: {told} lost")
+        if before is not None and before != wanted and self._stays(now_s, before, wanted, conditions.deadline_s):
+            reason = f"kept: {self._energy(wanted)} has not been better by its margin for long enough"
+            return Choice(before, looks[before].p99_s, looks[before].fits, False, reason)
         self._present, self._better = wanted, None
-        late = times_s[wanted] > conditions.deadline_s
-        return Choice(
-            wanted, times_s[wanted], not late, wanted != before, self._why(wanted, before, times_s, late, changed)
-        )
+        late = looks[wanted].p99_s > conditions.deadline_s
+        reason = self._why(wanted, before, conditions)
+        if before != wanted:
+            self._since = conditions
+        return Choice(wanted, looks[wanted].p99_s, not late, wanted != before, reason)
 
-    def _wanted(self, times_s: list[float], deadline_s: float) -> int | None:
-        able = [index for index, time_s in enumerate(times_s) if not math.isinf(time_s)]
+    def _wanted(self, looks: Sequence[Look], deadline_s: float) -> int | None:
+        able = [index for index, look in enumerate(looks) if not math.isinf(look.p99_s)]
+        able = [index for index in able if not looks[index].against] or able
         if not able:
             return None
-        fitting = [index for index in able if times_s[index] <= deadline_s]
+        fitting = [index for index in able if looks[index].p99_s <= deadline_s]
         if fitting:
-            return min(fitting, key=lambda index: (self._plans[index].energy_mj, times_s[index]))
-        return min(able, key=lambda index: times_s[index])
+            return min(fitting, key=lambda index: (self._plans[index].energy_mj, looks[index].p99_s))
+        return min(able, key=lambda index: looks[index].p99_s)
 
-    def _settled(self, now_s: float, wanted: int, times_s: list[float], conditions: Conditions) -> bool:
-        if times_s[wanted] > conditions.deadline_s * (1.0 - self._margin):
-            self._better = None
+    def _stays(self, now_s: float, before: int, wanted: int, deadline_s: float) -> bool:
+        """Whether the plan before is still good, and another one not yet surely better."""
+        then, now = self.looks[before], self.looks[wanted]
+        if math.isinf(then.p99_s) or then.against or (now.p99_s <= deadline_s < then.p99_s):
             return False
+        least = deadline_s if then.fits else then.p99_s  # where all are late, the faster one must be so by the margin
+        if now.p99_s > least * (1.0 - self._margin):
+            self._better = None
+            return True
         if self._better is None or self._better[0] != wanted:
             self._better = (wanted, now_s)
-        return now_s - self._better[1] >= self._settle_s
+        return now_s - self._better[1] < self._settle_s
 
-    def _p99_s(self, index: int, conditions: Conditions) -> float:
+    def _look(self, index: int, conditions: Conditions) -> Look:
         schedule, exits = self._orders[index]
-        instance = make_instance(_now(self._problem, conditions), exits, "p99")
+        instance = make_instance(as_now(self._problem, conditions), exits, "p99")
         used = {instance.devices[device] for device in schedule.assignment.devices}
-        if used & conditions.lost:
-            return math.inf
+        against = [f"{name} is lost" for name in sorted(used & conditions.lost)]
+        if against:
+            return Look(math.inf, False, " and ".join(against))
+        against = [f"{name} is to be avoided: {conditions.avoid[name]}" for name in sorted(used & {*conditions.avoid})]
+        against += self._too_shallow(index, conditions.least_exits)
         orders = orders_of(instance, schedule)
-        return latency_s(instance, retime(instance, schedule.assignment, orders).ends_s)
+        time_s = latency_s(instance, retime(instance, schedule.assignment, orders).ends_s)
+        time_s += conditions.reply_s + sum(conditions.waits_s.get(name, 0.0) for name in used)
+        return Look(time_s, time_s <= conditions.deadline_s and not against, " and ".join(against))
+
+    def _too_shallow(self, index: int, least: Mapping[str, str]) -> list[str]:
+        found = []
+        for model in self._problem.models:
+            order = [item.id for item in model.exits]
+            wanted, last = least.get(model.name), self._plans[index].last_exit.get(model.name)
+            if wanted in order and last is not None and order.index(last) < order.index(wanted):
+                found.append(f"{model.name} ends at {last!r}, and {wanted!r} is asked for")
+        return found
 
     def _energy(self, index: int) -> str:
         return f"{self._names[index]}, {self._plans[index].energy_mj:.4g} mJ"
 
-    def _why(self, wanted: int, before: int | None, times_s: list[float], late: bool, changed: str) -> str:
-        now = f"{self._energy(wanted)}, p99 {1e3 * times_s[wanted]:.4g} ms"
-        if late:
-            return f"no plan keeps the deadline of {1e3 * self._last.deadline_s:.4g} ms, the fastest is {now}"
-        if before is None:
-            return f"the cheapest that fits: {now}"
-        if before == wanted:
-            return f"still the cheapest that fits: {now}"
-        then = "can't run" if math.isinf(times_s[before]) else f"has p99 {1e3 * times_s[before]:.4g} ms"
-        return f"{changed}: {self._names[before]} {then}; the cheapest that fits is {now}"
+    def _why(self, wanted: int, before: int | None, conditions: Conditions) -> str:
+        now = f"{self._energy(wanted)}, p99 {1e3 * self.looks[wanted].p99_s:.4g} ms"
+        best = f"the cheapest that fits is {now}"
+        if self.looks[wanted].p99_s > conditions.deadline_s:
+            best = f"no plan keeps the deadline of {1e3 * conditions.deadline_s:.4g} ms, the fastest is {now}"
+        if self.looks[wanted].against:
+            best += f", although {self.looks[wanted].against}"
+        if before is None or before == wanted:
+            return best
+        then = self.looks[before]
+        told = f"has p99 {1e3 * then.p99_s:.4g} ms"
+        if math.isinf(then.p99_s):
+            told = "can't run"
+        elif then.against:
+            told = f"is left, as {then.against}"
+        elif then.fits:
+            told += f", {self._plans[before].energy_mj:.4g} mJ"
+        changed = changes(self._since, conditions, self._used(before) | self._used(wanted))
+        return f"{changed}: {self._names[before]} {told}; {best}"
+
+    def _used(self, index: int) -> set[str]:
+        return {device for placed in self._plans[index].placement.values() for device in placed.values()}
 
 
 def _read(problem: Problem, plan: Plan) -> tuple[Schedule, tuple[int, ...]]:
@@ -198,53 +232,3 @@ def _moves(instance: Instance, schedule: Schedule, plan: Plan) -> tuple[Move, ..
             start_s = starts[unit.model, unit.segment, task.run, instance.devices[target]]
             moves.append(Move(index, source, target, start_s, start_s + flow.times_s[source][target]))
     return tuple(moves)
-
-
-def _now(problem: Problem, conditions: Conditions) -> Problem:
-    """Return the problem with the costs of now."""
-    slowed = {name: factor for name, factor in conditions.slowdown.items() if factor != 1.0}
-    links = tuple(
-        msgspec.structs.replace(link, rate_bps=conditions.rates_bps[link.channel])
-        if link.channel is not None and link.channel in conditions.rates_bps
-        else link
-        for link in problem.links
-    )
-    if not slowed:
-        return msgspec.structs.replace(problem, links=links)
-    devices = {device.name: device for device in problem.devices}
-    models = []
-    for model in problem.models:
-        segments = []
-        for segment in model.segments:
-            costs = dict(segment.costs)
-            for name, factor in slowed.items():
-                given = cells(segment, devices[name])
-                costs[name] = None if given is None else tuple(_slower(cost, factor) for cost in given)
-            segments.append(msgspec.structs.replace(segment, costs=costs))
-        models.append(msgspec.structs.replace(model, segments=tuple(segments)))
-    return msgspec.structs.replace(problem, links=links, models=tuple(models))
-
-
-def _slower(cost: Cost, factor: float) -> Cost:
-    p99_s = None if cost.p99_s is None else cost.p99_s * factor
-    return msgspec.structs.replace(cost, p50_s=cost.p50_s * factor, p99_s=p99_s)
-
-
-def _changes(before: Conditions, now: Conditions) -> str:
-    """Return what changed, in words."""
-    parts = [f"{name} is lost" for name in sorted(now.lost - before.lost)]
-    parts += [f"{name} is back" for name in sorted(before.lost - now.lost)]
-    for name in sorted({*before.slowdown, *now.slowdown}):
-        old, new = before.slowdown.get(name, 1.0), now.slowdown.get(name, 1.0)
-        if old != new:
-            parts.append(f"{name} takes {new:.3g} times as long (was {old:.3g})")
-    for name in sorted({*before.rates_bps, *now.rates_bps}):
-        rates = [
-            "as planned" if name not in side.rates_bps else f"{side.rates_bps[name] / 1e6:.3g} Mbit/s"
-            for side in (before, now)
-        ]
-        if rates[0] != rates[1]:
-            parts.append(f"channel {name} is at {rates[1]} (was {rates[0]})")
-    if now.deadline_s != before.deadline_s:
-        parts.append(f"the deadline is {1e3 * now.deadline_s:.4g} ms (was {1e3 * before.deadline_s:.4g})")
-    return ", ".join(parts) or "nothing changed"

@@ -1,8 +1,7 @@
-"""The daemon: one thread that owns every socket, device workers behind it, a guard beside it.
+"""The daemon: one thread that owns every ZeroMQ socket, device workers behind it, a guard beside it.
 
-The thread takes requests from the unix socket, hands them to the executor and sends the replies that the workers put
-into the mailbox. A request that its device could answer at once is run on this thread. What a client sends wrong is
-answered to that client; nothing that a client sends ends the daemon or another client's work.
+The thread takes what comes by the local sockets (`api/`), hands requests to the service (`service.py`) and sends the
+replies that workers put into the mailbox. HTTP and gRPC (`fronts.py`) have a thread of their own before it.
 """
 
 import logging
@@ -12,39 +11,37 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import msgspec
 import zmq
 
-from devices.package import Package, load_package
-from devices.tensor import Array
-from offload.errors import WireError
 from runtime.config import Config
-from runtime.errors import ConfigurationError, MessageError
 from runtime.execute.executor import Executor
-from runtime.execute.request import Reply, Request, Status
 from runtime.execute.worker import Device
-from runtime.observe.watch import DriftWatch
-from runtime.serve import messages
+from runtime.repository import ModelRepository
+from runtime.serve.assembly import LocalSockets, Models, Told, guard_command, open_service
+from runtime.serve.bound import GuardBound
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
-from runtime.serve.devices import open_devices, open_plans, placements
-from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
+from runtime.serve.devices import configured_packages, open_devices, open_plans, placements
+from runtime.serve.events import Topic
+from runtime.serve.fronts import open_fronts
+from runtime.serve.guard_link import GuardLink
 from runtime.serve.mailbox import Mailbox
+from runtime.serve.oip.access import open_access
 from runtime.serve.pilot import Pilot
+from runtime.serve.plans.edges import open_edges
 from runtime.serve.realtime import answer_promptly, raise_file_limit, step_back
-from runtime.serve.sockets import owned_router, runtime_folder
+from runtime.serve.sockets import runtime_folder
 from runtime.serve.uplink import Offloading
 from shield.vehicle import load_vehicle
 
 _log = logging.getLogger("headway.daemon")
 _POLL_MS = 50
-_DEFAULT_PRIORITY = 5
 _DRAIN_S = 2.0
 _REPLAN_S = 0.25
-_OLDEST_NS = 10_000_000_000  # nothing waits longer in a local socket; a larger age is another clock's
 _SWITCH_INTERVAL_S = 5e-4  # threads that hand work to each other wait for the interpreter no longer than this
 
 
@@ -58,16 +55,17 @@ class Daemon:
     """
 
     def __init__(self, config: Config) -> None:
-        if not config.serve.packages:
-            raise ConfigurationError("no model package is given: name one with --package or serve.packages")
         self._config = config
+        self._access = open_access(config.front)
         self._vehicle = load_vehicle(config.guard.vehicle)
         guard_section = config.guard
         covering_certificate(self._vehicle, guard_section.certificate, uncertified=guard_section.uncertified)
-        self._packages = [load_package(path) for path in config.serve.packages]
-        self._placements = placements(config.serve, self._packages)
+        self._repository = None if config.serve.repository is None else ModelRepository(Path(config.serve.repository))
+        self._packages = configured_packages(config.serve, self._repository)
+        placements(config.serve, self._packages)  # wrong names are told before anything starts
         self._devices, lost = open_devices(config.serve, self._packages)
-        self._plans = open_plans(config.serve, self._packages, lost)
+        self._edges = open_edges(config.plans, config.offload)
+        self._plans = open_plans(config, self._packages, lost, self._edges)
         self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
         guard = config.guard.socket
         self._guard_path = Path(guard) if guard else self._path.with_name("headway-guard.sock")
@@ -76,8 +74,7 @@ class Daemon:
         self._ready = False
         self._replanning: Future[None] | None = None
         self._replan_s = 0.0
-        self._refused = 0
-        self._requests = 0
+        self._bound = GuardBound()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then answer what is in flight and leave; the guard lives on.
@@ -92,45 +89,56 @@ class Daemon:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         with ExitStack() as stack:
             context = stack.enter_context(zmq.Context())
-            self._router = stack.enter_context(owned_router(context, self._path))
             self._poller = zmq.Poller()
-            self._poller.register(self._router, zmq.POLLIN)
+            sockets = LocalSockets(stack, context, self._poller, self._config.serve, self._path)
             self._mailbox = Mailbox()
             stack.callback(self._mailbox.close)
             self._poller.register(self._mailbox.fileno(), zmq.POLLIN)
-            self._guard = GuardLink(context, self._poller, self._vehicle, self._guard_command(), self._on_report)
+            self._guard = GuardLink(
+                context,
+                self._poller,
+                self._vehicle,
+                guard_command(self._config.guard, self._guard_path),
+                self._on_report,
+            )
             stack.callback(self._guard.close)
             self._guard.open()
             self._executor = self._open_executor(stack)
             answer_promptly()
-            self._drift = DriftWatch(self._packages, self._walk_p99_s, every=self._config.serve.drift_every)
             self._pilot = self._open_pilot(stack)
+            told = Told(self._status, self._told_plans)
+            self._api = sockets.open(self._service, self._pilot, self._vehicle, self._guard_path, self._mailbox, told)
             self._guard.resume()  # loading may have taken seconds
             self._ready = True
+            self._fronts = stack.enter_context(open_fronts(self._config.front, self._access, self._service))
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
             self._serve()
             self._executor.drain(_DRAIN_S)
             self._mailbox.drain()
 
     def _open_executor(self, stack: ExitStack) -> Executor:
-        """Load the packages; all threads that infer are started by one that has stepped back."""
-        executor = Executor([Device(each.backend, each.cores) for each in self._devices])
+        """Load the models; all threads that infer are started by one that has stepped back."""
+        executor = Executor([Device(each.backend, each.cores) for each in self._devices], edges=self._edges)
         stack.callback(executor.close)
+        if self._plans is not None:
+            stack.callback(self._plans.close)
         polite = step_back if self._config.serve.polite else None
         self._loader = ThreadPoolExecutor(1, "headway-load", initializer=polite)
         stack.callback(self._loader.shutdown)
-        self._loader.submit(self._load, executor).result()
+        self._loader.submit(executor.start).result()
+        models = Models(self._packages, self._repository, self._plans)
+        self._service, library = open_service(
+            self._config.serve, models, executor, self._loader, self._bound, self._why_not_ready
+        )
+        self._loader.submit(library.begin).result()
         return executor
 
-    def _load(self, executor: Executor) -> None:
-        executor.start()
-        planned = frozenset[str]()
-        if self._plans is not None:
-            planned = self._plans.models
-            self._plans.begin(executor)
-        for package in self._packages:
-            if package.name not in planned:
-                executor.load(package, placement=self._placements[package.name])
+    def _why_not_ready(self) -> str:
+        if not self._ready:
+            return "models are being loaded"
+        if not self._running:
+            return "the daemon is draining"
+        return "" if self._guard.welcome is not None else "no guard answers"
 
     def _replan(self) -> None:
         """Have the plans looked at, by the thread that loads, unless it still does."""
@@ -150,22 +158,7 @@ class Daemon:
             self._poller.register(self._client.fileno(), zmq.POLLIN)
         aims = ControllerSettings(self._vehicle.l_r_m, self._vehicle.beta_max_rad)
         parts = (self._executor, self._mailbox, aims, offloading)
-        return Pilot(self._packages[0], *parts, self._propose, watch=self._drift.take)
-
-    def _walk_p99_s(self, model: str) -> float:
-        return self._executor.model(model).latency.complete_p99_s()
-
-    def _guard_command(self) -> GuardCommand:
-        guard = self._config.guard
-        extra: list[str] = ["--proposal-max-age-s", str(guard.proposal_max_age_s)]
-        if guard.certificate is not None:
-            extra += ["--certificate", guard.certificate]
-        if guard.uncertified:
-            extra.append("--uncertified")
-        if not guard.fifo:
-            extra.append("--no-fifo")
-        arguments = guard_arguments(self._guard_path, guard.vehicle, extra=tuple(extra)) if guard.start else ()
-        return GuardCommand(self._guard_path, arguments)
+        return Pilot(self._packages[0], *parts, self._propose, watch=self._service.delivered)
 
     def _stop(self, *_: object) -> None:
         self._running = False
@@ -173,114 +166,28 @@ class Daemon:
     def _serve(self) -> None:
         while self._running:
             ready = dict(self._poller.poll(_POLL_MS))
-            self._guard.receive()
-            self._mailbox.drain()
+            if self._guard.socket in ready:
+                self._guard.receive()
+            if self._mailbox.fileno() in ready:
+                self._mailbox.drain()
+            self._api.attend(ready)
             self._replan()
             if self._client is not None and self._client.fileno() in ready:
                 self._pilot.take_outcomes()
-            if self._router in ready:
-                self._receive_all()
             self._guard.attend(ready)
-
-    def _receive_all(self) -> None:
-        while True:
-            try:
-                peer, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            try:
-                message, tensors = messages.decode_from_client(frames)
-                self._handle(peer.bytes, message, tensors)
-            except WireError as error:
-                self._refuse(peer.bytes, error.request_id, str(error))
-            except MessageError as error:
-                self._refuse(peer.bytes, 0, str(error))
-
-    def _handle(self, peer: bytes, message: messages.FromClient, tensors: dict[str, Array]) -> None:
-        match message:
-            case messages.Infer():
-                self._infer(peer, message, tensors)
-            case messages.Step():
-                self._step(peer, message, tensors)
-            case messages.Cancel():
-                self._executor.cancel((peer, message.id))
-            case messages.Models():
-                self._send(peer, messages.ModelsList(id=message.id, models=[_described(p) for p in self._packages]))
-            case messages.Status():
-                self._send(peer, messages.StatusReport(id=message.id, status=self._status()))
-
-    def _infer(self, peer: bytes, message: messages.Infer, tensors: dict[str, Array]) -> None:
-        self._requests += 1
-        if self._plans is not None and message.deadline_us is not None:
-            self._plans.asked(1e-6 * message.deadline_us)
-        deadline_ns = None if message.deadline_us is None else _begun_ns(message.sent_ns) + message.deadline_us * 1000
-        request = Request(
-            id=(peer, message.id),
-            model=message.model,
-            inputs=tensors,
-            deadline_ns=deadline_ns,
-            priority=-(message.priority or _DEFAULT_PRIORITY),
-            least_exit=message.least_exit,
-        )
-        reply = self._executor.run_inline(request)
-        if reply is None:
-            self._executor.submit(request, lambda done: self._mailbox.put(partial(self._answer, request, done)))
-        else:
-            self._answer(request, reply)
-
-    def _answer(self, request: Request, reply: Reply) -> None:
-        if self._plans is not None:
-            self._plans.take(reply)
-        peer, number = cast(tuple[bytes, int], reply.id)
-        if reply.status is not Status.OK:
-            self._send(peer, messages.Error(id=number, code=reply.status, error=reply.message))
-            self._executor.delivered(request, reply)
-            return
-        answer = messages.Answer(
-            id=number,
-            status=reply.status,
-            exit_id=reply.exit_id or "",
-            confidence=reply.confidence,
-            parts=[
-                {
-                    "segment": part.segment_id,
-                    "device": part.device,
-                    "begin_us": round(part.begin_s * 1e6),
-                    "run_us": round(part.elapsed_s * 1e6),
-                }
-                for part in reply.segments
-            ],
-            time_left_us=None if reply.time_left_s is None else round(reply.time_left_s * 1e6),
-        )
-        self._send(peer, answer, dict(reply.outputs))
-        self._executor.delivered(request, reply)
-        self._drift.take(request, reply)
-
-    def _step(self, peer: bytes, message: messages.Step, tensors: dict[str, Array]) -> None:
-        frame = tensors.get("frame")
-        if frame is None:
-            raise MessageError('a step carries one tensor "frame", the camera\'s image of this tick')
-        for report in self._pilot.step(peer, message, frame):
-            self._send(peer, report)
 
     def _propose(self, stamp_ns: int, beta_rad: float, speed_mps: float) -> None:
         self._guard.propose(stamp_ns, beta_rad, speed_mps)
 
     def _on_report(self, report: Any) -> None:
         if self._ready:
+            self._bound.hear(report)
             self._pilot.hear(report)
+            if self._service.events.wanted(Topic.GUARD):
+                self._service.events.publish(Topic.GUARD, msgspec.structs.asdict(report))
 
-    def _refuse(self, peer: bytes, number: int, why: str) -> None:
-        self._refused += 1
-        self._send(peer, messages.Error(id=number, code=Status.INVALID, error=why))
-
-    def _send(self, peer: bytes, message: messages.FromDaemon, tensors: dict[str, Array] | None = None) -> None:
-        """Send without waiting: a client that is gone or does not read loses its reply, nobody else's time."""
-        frames: list[Any] = [peer, *messages.encode_to_client(message, tensors)]
-        try:
-            self._router.send_multipart(frames, zmq.NOBLOCK, copy=tensors is None)
-        except zmq.ZMQError as error:
-            _log.info("a reply was dropped: %s", error)
+    def _told_plans(self) -> dict[str, Any] | None:
+        return None if self._plans is None else self._plans.describe()
 
     def _status(self) -> dict[str, Any]:
         welcome = self._guard.welcome
@@ -298,28 +205,14 @@ class Daemon:
             "ready": self._ready and guard is not None,
             "pid": os.getpid(),
             "uptime_s": time.monotonic() - self._started_s,
-            "models": [package.name for package in self._packages],
-            "requests": self._requests,
-            "refused": self._refused,
+            "models": [model.package.name for model in self._service.models],
+            "requests": self._api.requests,
+            "refused": self._api.refused,
             "queued": dict(stats.queued),
             "replies": {str(status): count for status, count in stats.replies.items()},
-            "drift": self._drift.status(),
+            "drift": self._service.drift(),
             "guard": guard,
+            "fronts": {"http": self._fronts.http, "grpc": self._fronts.grpc},
             **({} if self._plans is None else {"plan": self._plans.status()}),
             **self._pilot.status(),
         }
-
-
-def _begun_ns(sent_ns: int | None) -> int:
-    """Return from when a request's deadline counts [ns]; a time no message can have been sent at is not believed."""
-    now_ns = time.monotonic_ns()
-    return sent_ns if sent_ns is not None and now_ns - _OLDEST_NS <= sent_ns <= now_ns else now_ns
-
-
-def _described(package: Package) -> dict[str, Any]:
-    return {
-        "name": package.name,
-        "version": package.version,
-        "inputs": [{"name": i.name, "dtype": i.dtype, "shape": list(i.shape)} for i in package.inputs],
-        "exits": [{"id": e.id, "kind": e.kind, "answer": e.answer, "threshold": e.threshold} for e in package.exits],
-    }

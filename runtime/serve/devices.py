@@ -6,12 +6,35 @@ from pathlib import Path
 
 from devices.errors import BackendError
 from devices.open import OpenDevice, open_device
-from devices.package import Package
-from runtime.config import ServeSection
+from devices.package import Package, load_package
+from runtime.config import Config, ServeSection
 from runtime.errors import ConfigurationError
+from runtime.execute.edge import EdgeDevice
+from runtime.repository import ModelRepository
 from runtime.serve.plans import Plans
 
 _log = logging.getLogger("headway.daemon")
+
+
+def configured_packages(serve: ServeSection, repository: ModelRepository | None) -> list[Package]:
+    """Return what is loaded at the start: the packages named, then the newest version of each other model there is.
+
+    Raises:
+        ConfigurationError: There is none, or one name stands twice.
+        PackageError: One is damaged.
+    """
+    packages = [load_package(path) for path in serve.packages]
+    names = [package.name for package in packages]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"serve.packages hold {sorted(names)}: each name may stand once")
+    if repository is not None:
+        packages += [repository.load(name) for name in repository.names() if name not in names]
+    if not packages:
+        empty = "" if repository is None else f", and the repository {repository.root} holds none"
+        raise ConfigurationError(
+            f"no model is given{empty}: name one with --package or serve.packages, or give a --repository"
+        )
+    return packages
 
 
 def placements(serve: ServeSection, packages: Sequence[Package]) -> dict[str, dict[str, str]]:
@@ -65,17 +88,27 @@ def open_devices(serve: ServeSection, packages: Sequence[Package]) -> tuple[list
     return opened, lost
 
 
-def open_plans(serve: ServeSection, packages: Sequence[Package], lost: Mapping[str, str]) -> Plans | None:
+def open_plans(
+    config: Config, packages: Sequence[Package], lost: Mapping[str, str], edges: Sequence[EdgeDevice]
+) -> Plans | None:
     """Return the plans, None where there are none.
 
     Raises:
-        ConfigurationError: No plan can run here, a placement is given too, or a model beside them needs a lost device.
+        ConfigurationError: No plan can run here, a placement is given too, edge servers without plans, one that is
+            called as a device, or a model beside the plans needs a lost device.
     """
+    serve = config.serve
     if serve.plans is None:
+        if edges:
+            raise ConfigurationError("plans.edges are for plans: give serve.plans, the folder that names them")
         return None
     if serve.placement:
         raise ConfigurationError("serve.plans and serve.placement both place models: give one of them")
-    plans = Plans(Path(serve.plans), {package.name: package for package in packages}, serve.devices, lost)
+    twice = sorted({edge.name for edge in edges} & set(serve.devices))
+    if twice:
+        raise ConfigurationError(f"plans.edges and serve.devices both name {twice}: each must have a name of its own")
+    by_name = {package.name: package for package in packages}
+    plans = Plans(Path(serve.plans), by_name, serve.devices, lost, edges, config.plans)
     beside = [package.name for package in packages if package.name not in plans.models]
     if beside and serve.devices[0] in lost:
         raise ConfigurationError(f"{beside} run on {serve.devices[0]!r}, which is lost: {lost[serve.devices[0]]}")

@@ -32,10 +32,10 @@ from offload.wire import Code
 from runtime.errors import MessageError
 from runtime.execute.executor import Executor
 from runtime.execute.request import Reply, Request, Status
+from runtime.serve.api.messages import Step, WindowReport
 from runtime.serve.controller import Controller, ControllerSettings
 from runtime.serve.guard_messages import Report
 from runtime.serve.mailbox import Mailbox
-from runtime.serve.messages import Step, WindowReport
 from runtime.serve.uplink import Offloading
 from shield.state import State
 

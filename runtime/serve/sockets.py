@@ -6,6 +6,7 @@ drops the lock with its process, so there is no stale one.
 """
 
 import fcntl
+import ipaddress
 import os
 import stat
 from collections.abc import Iterator
@@ -54,16 +55,10 @@ def owned_router(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> Iterato
         ConfigurationError: the path is too long, its folder is missing, or something that is no socket stands there.
     """
     with _owned(path):
-        socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        socket.setsockopt(zmq.BACKLOG, 4096)
-        socket.setsockopt(zmq.MAXMSGSIZE, 64 * 2**20)
         former_mask = os.umask(0o177)
         try:
-            socket.bind(ipc_address(path))
+            socket = _router(context, ipc_address(path))
         except zmq.ZMQError as error:
-            socket.close()
             raise ConfigurationError(f"cannot bind the socket {path}: {error}") from error
         finally:
             os.umask(former_mask)
@@ -72,6 +67,52 @@ def owned_router(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> Iterato
         finally:
             socket.close()
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def loopback_router(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Iterator[zmq.Socket[bytes]]:
+    """Bind a ROUTER to HOST:PORT of this machine's own; whoever is on the machine may connect.
+
+    Raises:
+        ConfigurationError: `address` is none, or is another than this machine's loopback.
+        UnavailableError: the port is taken.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+        number = int(port)
+    except ValueError as error:
+        raise ConfigurationError(f"serve.tcp = {address!r}: must be HOST:PORT, as 127.0.0.1:5570") from error
+    if not loopback or not 0 < number < 65_536:
+        raise ConfigurationError(
+            f"serve.tcp = {address!r}: must be a loopback address, as 127.0.0.1:5570, since this socket asks nobody "
+            "for a key; let other hosts in by HTTP or gRPC with a token or certificates"
+        )
+    try:
+        socket = _router(context, f"tcp://{address}", ipv6=":" in host)
+    except zmq.ZMQError as error:
+        raise UnavailableError(f"cannot bind serve.tcp = {address!r}: {error}") from error
+    try:
+        yield socket
+    finally:
+        socket.close()
+
+
+def _router(context: zmq.Context[zmq.Socket[bytes]], address: str, *, ipv6: bool = False) -> zmq.Socket[bytes]:
+    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.BACKLOG, 4096)
+    socket.setsockopt(zmq.MAXMSGSIZE, 64 * 2**20)
+    socket.setsockopt(zmq.SNDHWM, 256)  # what one client that does not read may have waiting
+    socket.setsockopt(zmq.RCVHWM, 64)
+    socket.setsockopt(zmq.IPV6, int(ipv6))
+    try:
+        socket.bind(address)
+    except zmq.ZMQError:
+        socket.close()
+        raise
+    return socket
 
 
 @contextmanager

@@ -89,16 +89,11 @@ def test_damage_is_refused_or_harmless(name: str, noise: bytes, at: int, flip: i
         assert (back.dtype, back.shape) == (array.dtype, array.shape)
 
 
-class Frame:
-    def __init__(self, data: bytes) -> None:
-        self.buffer = memoryview(data)
-
-
 def test_coded_tensors_travel_and_are_limited_by_what_they_become() -> None:
     features = np.linspace(-1.0, 1.0, 1000, dtype=np.float32)
     headers, data = tensor_frames({"f": features}, encode=lambda _, array: ("int8", CODECS["int8"].encode(array)))
     header = encode_header(Request(id=1, model="m", time_left_us=1, tensors=headers))[0]
-    frames = [Frame(header), Frame(bytes(data[0]))]
+    frames = [header, bytes(data[0])]
     message, tensors = decode_from_vehicle(frames)
     assert isinstance(message, Request)
     error = message.tensors[0].error

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from devices.clock import VirtualClock
 from devices.errors import MeterError
 from devices.meters import Ina3221Meter, NvmlMeter, PowercapMeter, Reading, SampledMeter, find_meter
+from devices.meters.nvml import gpu_bytes
 from devices.profile import Origin
 
 RANGE_UJ = 262_143_328_850
@@ -254,6 +255,13 @@ def test_a_gpu_without_a_counter_is_sampled() -> None:
 def test_a_gpu_that_is_not_there_is_told(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(MeterError, match=message):
         NvmlMeter(library=nvml(**changes), period_s=None)
+
+
+def test_a_gpus_memory_is_told_or_refused() -> None:
+    library = nvml(nvmlDeviceGetMemoryInfo=lambda gpu: SimpleNamespace(used=7 * 2**20))
+    assert gpu_bytes(0, library) == 7 * 2**20
+    with pytest.raises(MeterError, match="NVML tells no memory of GPU 3: Not Supported"):
+        gpu_bytes(3, nvml(nvmlDeviceGetMemoryInfo=fails))
 
 
 def test_a_device_without_a_meter_says_what_was_tried() -> None:

@@ -23,7 +23,7 @@ from devices.errors import RunCancelledError, SegmentError
 from devices.package import Exit, Package, Segment, SegmentSource, TensorSpec, write_package
 from offload.frames import Array
 from offload.server import EdgeServer
-from offload.server_settings import ServerSettings
+from offload.server.settings import ServerSettings
 from offload.wire import FromEdge, decode_from_edge
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,9 +15,10 @@ from devices.backend import CancelToken
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.clock import MonotonicClock
 from devices.package import Exit, Package, SegmentSource, TensorSpec, write_package
-from offload.edf import ROUND_US, DeadlineQueue, Job
-from offload.serving import ServedRange
-from offload.times import BatchTimes
+from offload.server.job import Job
+from offload.server.queue import ROUND_US, DeadlineQueue
+from offload.server.ranges import ServedRange
+from offload.server.times import BatchTimes
 from offload.wire import Cancel, Code, Reply, Request, encode, encode_with
 from tests.offload.conftest import Packages, Peer, Served, model
 
@@ -172,7 +173,7 @@ def ask(peer: Peer, number: int, value: float, left_s: float) -> None:
 def batched(serve: Serve) -> Served:
     """Return a server that believes that four of its model are quicker together."""
     served = serve()
-    (chain,) = served.server._models["driver"]._ranges.values()
+    (chain,) = served.server._desk.models["driver"]._ranges.values()
     for size in (2, 4):
         chain.times.of(size).add(1e-9)
     chain.batch_sizes = (2, 4)

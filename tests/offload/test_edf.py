@@ -5,7 +5,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offload.edf import DeadlineQueue, Job
+from offload.server.job import Job
+from offload.server.queue import DeadlineQueue
 from offload.wire import Request
 
 
@@ -44,6 +45,12 @@ def test_a_taken_job_cannot_be_discarded() -> None:
     queue.put(item)
     assert queue.take() == [item]
     assert not queue.discard(item)
+
+
+def test_a_job_that_was_never_put_does_not_count() -> None:
+    queue = DeadlineQueue()
+    assert queue.discard(job(1))
+    assert len(queue) == 0
 
 
 def test_a_worker_waits_for_a_job_and_leaves_when_closed() -> None:

@@ -22,12 +22,12 @@ from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.errors import InputError, PackageError
 from devices.package import Exit, Package, SegmentSource, write_package
 from offload.client import EdgeClient
-from offload.clients import most_clients
 from offload.connection import ClientSettings, Status
 from offload.errors import ServerError
-from offload.metrics import EdgeHttp
 from offload.server import EdgeServer
-from offload.server_settings import ServerSettings
+from offload.server.clients import most_clients
+from offload.server.metrics import EdgeHttp
+from offload.server.settings import ServerSettings
 from offload.split import SplitModel
 from offload.wire import Cancel, Code, Hello, Ping, Pong, Reply, Request, Welcome, encode, encode_with
 from tests.offload.conftest import ROOT, EdgeProcess, Packages, Peer, Served, scale_by
@@ -132,7 +132,7 @@ def test_a_range_is_loaded_beside_the_work(serve: Serve, peer: Connect) -> None:
     ask(connected, 1, 1.0)
     assert served.gate.entered.acquire(timeout=15.0)
     ask(connected, 2, last_segment="stem")
-    (model,) = served.server._models.values()
+    (model,) = served.server._desk.models.values()
     until(lambda: model.loaded(("stem", "stem")) is not None)
     served.gate.open.set()
     assert [reply_of(connected).code for _ in range(2)] == [Code.OK, Code.OK]
@@ -141,7 +141,7 @@ def test_a_range_is_loaded_beside_the_work(serve: Serve, peer: Connect) -> None:
 def test_a_request_for_a_range_can_be_cancelled_while_it_loads(serve: Serve, peer: Connect) -> None:
     served = serve()
     connected = peer(served.server.endpoint)
-    (model,) = served.server._models.values()
+    (model,) = served.server._desk.models.values()
     with model._lock:
         ask(connected, 1, last_segment="stem")
         connected.send(encode(Cancel(id=1)))
@@ -329,7 +329,7 @@ def test_what_cannot_be_done_in_time_is_refused_with_the_numbers(serve: Serve, p
     served = serve()
     served.server.reload(lambda: [package])
     until(lambda: served.server.models == ("one",))
-    (model,) = served.server._models.values()
+    (model,) = served.server._desk.models.values()
     (whole,) = model._ranges.values()
     for _ in range(300):
         whole.times.of(1).add(1.0)

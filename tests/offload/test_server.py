@@ -10,7 +10,7 @@ import zmq
 from devices.errors import SegmentError
 from offload.errors import ServerError
 from offload.server import EdgeServer
-from offload.server_settings import ServerSettings
+from offload.server.settings import ServerSettings
 from offload.wire import Cancel, Code, Hello, Ping, Pong, Reply, Request, Welcome, encode, encode_with
 from tests.offload.conftest import Gate, Packages, Peer, Served
 

@@ -3,7 +3,7 @@
 import threading
 
 from devices.backend import CancelToken
-from offload.watchdog import Watchdog
+from offload.server.watchdog import Watchdog
 
 
 def was_cancelled(token: CancelToken) -> bool:

@@ -17,15 +17,13 @@ from offload.errors import WireError
 from offload.frames import Limits
 
 
-class Frame:
-    """A received frame."""
-
-    def __init__(self, data: Any) -> None:
-        self.buffer = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
+def frame(data: Any) -> memoryview:
+    """Return what a frame that was sent is received as."""
+    return memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
 
 
-def frames_of(data: Sequence[Any]) -> list[Frame]:
-    return [Frame(item) for item in data]
+def frames_of(data: Sequence[Any]) -> list[memoryview]:
+    return [frame(item) for item in data]
 
 
 def a_request(**changes: Any) -> wire.Request:
@@ -88,7 +86,7 @@ def test_data_at_an_odd_address_is_aligned() -> None:
     array = np.arange(5, dtype=np.float64)
     header, data = wire.encode_with(a_request(), {"x": array})
     shifted = memoryview(b"\0" * 3 + np.asarray(data).tobytes())[3:]
-    _, received = wire.decode_from_vehicle([Frame(header), Frame(shifted)])
+    _, received = wire.decode_from_vehicle([frame(header), shifted])
     assert received["x"].flags.aligned
     assert np.array_equal(received["x"], array)
 

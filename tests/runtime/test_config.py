@@ -45,7 +45,7 @@ def test_devices_and_placements(tmp_path: Path) -> None:
         ("[serve]\ndevices = []\n", "length >= 1"),
         ("[serve.placement]\na = 3\n", "placement"),
         ("[serve]\nsoket = 'x'\n", "serve.soket is not one of socket, packages"),
-        ("[server]\nsocket = 'x'\n", "unknown section server: there are serve, guard, offload"),
+        ("[server]\nsocket = 'x'\n", "unknown section server: there are serve, front, guard, offload"),
         ("[offload]\npolicy = 'fast'\n", "fast"),
         ("[offload]\nmax_wait_windows = 'many'\n", "max_wait_windows"),
         ("serve = 3\n", "Expected `object`"),

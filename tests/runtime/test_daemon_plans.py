@@ -3,9 +3,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +13,7 @@ import pytest
 import headway
 from devices.chain import SegmentTime
 from devices.clock import VirtualClock
-from devices.package import load_package
-from runtime.execute.executor import Executor
+from devices.package import Package, load_package
 from runtime.execute.request import Reply, Status
 from runtime.plan.file import write_problem
 from runtime.plan.graphs import package_graph
@@ -161,28 +160,35 @@ def test_plans_that_cannot_run_here_are_refused_with_the_reason(folder: Path, de
 
 
 class Loads:
-    """Notes what is loaded."""
+    """Notes what is served."""
 
     def __init__(self) -> None:
+        self.lost: dict[str, str] = {}
+        self.reserve_s = 0.0
         self.placements: list[set[str]] = []
 
-    def load(self, package: Any, *, placement: dict[str, str]) -> None:
-        self.placements.append(set(placement.values()))
+    def prepare(
+        self, package: Package, *, placement: Mapping[str, str], spare: str | None, last_exit: str | None
+    ) -> Any:
+        return set(placement.values())
+
+    def serve(self, model: Any) -> None:
+        self.placements.append(model)
 
 
 def test_a_slow_device_switches_the_plan_and_is_forgotten_after_a_while(folder: Path) -> None:
     clock, loads = VirtualClock(), Loads()
     made = plans(folder / "plans", problem("a", "b", time_s=0.1).with_deadline(0.61))
-    chosen = Plans(made, {"driving": load_package(PACKAGE)}, ["a", "b"], {}, clock)
-    chosen.begin(cast(Executor, loads))
+    chosen = Plans(made, {"driving": load_package(PACKAGE)}, ["a", "b"], {}, clock=clock)
+    chosen.begin(loads)
     assert loads.placements == [{"a"}]
     slow = tuple(SegmentTime(name, "a", 0.0, 0.2) for name in package_graph(load_package(PACKAGE)).segments)
     chosen.take(Reply(1, Status.OK, model="driving", segments=slow))
-    chosen.consider(cast(Executor, loads))
+    chosen.consider(loads)
     assert "a takes 2 times as long" in chosen.status()["why"]
     assert "b" in loads.placements[-1]
     clock.advance(31.0)
-    chosen.consider(cast(Executor, loads))
+    chosen.consider(loads)
     clock.advance(2.0)
-    chosen.consider(cast(Executor, loads))
+    chosen.consider(loads)
     assert chosen.status()["slowdown"] == {}

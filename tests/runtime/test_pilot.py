@@ -20,10 +20,10 @@ from offload.wire import Code
 from runtime.errors import MessageError
 from runtime.execute.executor import Executor
 from runtime.execute.request import Reply, Request, Status
+from runtime.serve.api.messages import Step, WindowReport
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.guard_messages import Report
 from runtime.serve.mailbox import Mailbox
-from runtime.serve.messages import Step, WindowReport
 from runtime.serve.pilot import Pilot
 from runtime.serve.uplink import Offloading
 

@@ -1,13 +1,15 @@
 from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
 from devices.errors import PackageError
 from runtime.execute.errors import ModelNotFoundError
 from runtime.repository import ModelRepository, version_key
-from tests.models import write_exit_package
+from tests.models import model, write_exit_package
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,24 @@ def test_unknown_versions_are_answered_with_the_known_ones(repository: ModelRepo
 def test_a_package_under_a_false_name_is_refused(repository: ModelRepository) -> None:
     with pytest.raises(PackageError, match="calls itself toy 1: must be copied 1"):
         repository.load("copied")
+
+
+def test_a_plain_onnx_file_is_named_by_its_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "plain" / "3"
+    folder.mkdir(parents=True)
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    onnx.save(model(nodes, [("x", (2, 3))], [("y", (2, 3))]), folder / "model.onnx")
+    package = ModelRepository(tmp_path).load("plain")
+    assert (package.name, package.version) == ("plain", "3")
+    assert [spec.shape for spec in package.inputs] == [(2, 3)]
+
+
+def test_a_plain_file_must_lie_in_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "plain" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").symlink_to("/etc/hostname")
+    with pytest.raises(PackageError, match="must lie inside the package"):
+        ModelRepository(tmp_path).load("plain")
 
 
 def test_a_repository_must_be_a_folder(tmp_path: Path) -> None:

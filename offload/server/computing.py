@@ -2,31 +2,47 @@
 
 A batch runs under one token. It is stopped as soon as one of its jobs must be answered, because its deadline fell, or
 when nobody wants any of its answers; those that still have time are then run again.
+
+A job that the model has no time left for is not begun: where everybody sends too much, every job would otherwise be
+stopped shortly before its end, and nothing ever be answered. Once a second it is tried all the same, as the model may
+have become quicker.
 """
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from devices.backend import CancelToken
 from devices.clock import Clock
 from devices.errors import DeviceError
-from offload.edf import Job
 from offload.frames import Array
-from offload.serving import Computed
-from offload.tally import Tally
-from offload.wire import Code, Reply
+from offload.server.job import Job
+from offload.server.ranges import Computed
+from offload.server.tally import Tally
+from offload.wire import Code
 
 _LOG = logging.getLogger("headway.edge")
+_TRIED_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one job: the reply, still without the server's load, and its tensors."""
+    """What became of one job.
 
-    reply: Reply
+    Args:
+        job: The job.
+        code: How it ended; `message` says why, unless OK.
+        outputs: Tensors by name; `exit_id` names the exit that gave them, None where the range holds none.
+        queue_s, compute_s: Time it waited, and time it was computed [s].
+    """
+
+    job: Job
+    code: Code
+    message: str = ""
     outputs: Mapping[str, Array] = field(default_factory=dict)
+    exit_id: str | None = None
+    queue_s: float = 0.0
+    compute_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +63,6 @@ class Computer:
         self._clock = clock
         self._tally = tally
         self._running: dict[int, _Running] = {}
-        self._lock = threading.Lock()
 
     def batch_limit(self, first: Job) -> int:
         """Return how many jobs may run together with `first` as the most urgent."""
@@ -72,30 +87,15 @@ class Computer:
         for running in list(self._running.values()):
             running.token.cancel()
 
-    def compute_here(self, job: Job) -> Answer | None:
-        """Compute one job under its own token; None if it was stopped: it must be run again, elsewhere."""
-        began_s = self._clock.now_s()
-        if began_s >= job.deadline_s:
-            return Answer(_late(job, began_s))
-        try:
-            computed = job.served.run(0, job.inputs, job.token)  # type: ignore[union-attr]
-        except DeviceError as error:
-            return Answer(_failure(job, str(error)))
-        except Exception:
-            return Answer(_failed_oddly(job))
-        self._took(job, 1, self._clock.now_s() - began_s)
-        job.token = CancelToken()  # the watchdog may still stop the old one
-        if computed.cancelled:
-            return None
-        return self._answer(job, computed, began_s)
-
-    def compute(self, worker: int, jobs: Sequence[Job]) -> tuple[list[tuple[Job, Answer]], list[Job]]:
+    def compute(self, worker: int, jobs: Sequence[Job]) -> tuple[list[Answer], list[Job]]:
         """Return the answers to jobs, and those of a batch that must be run again."""
         began_s = self._clock.now_s()
-        answers = [(job, Answer(_late(job, began_s))) for job in jobs if began_s >= job.deadline_s]
-        jobs = [job for job in jobs if began_s < job.deadline_s]
-        if not jobs:
-            return answers, []
+        answers = []
+        if any(self._is_late(job, began_s) for job in jobs):
+            answers = [_late(job, began_s) for job in jobs if self._is_late(job, began_s)]
+            jobs = [job for job in jobs if not self._is_late(job, began_s)]
+            if not jobs:
+                return answers, []
         token = jobs[0].token if len(jobs) == 1 else CancelToken()
         self._running[worker] = _Running(jobs, token)
         for job in jobs:
@@ -108,69 +108,63 @@ class Computer:
                 if computed.cancelled and not job.token.cancelled and len(jobs) > 1:
                     again.append(job)
                 else:
-                    answers.append((job, self._answer(job, computed, began_s)))
+                    answers.append(self._answer(job, computed, began_s))
         except DeviceError as error:
-            answers += [(job, Answer(_failure(job, str(error)))) for job in jobs]
+            answers += [_failure(job, str(error)) for job in jobs]
         except Exception:
-            answers += [(job, Answer(_failed_oddly(job))) for job in jobs]
+            answers += [failed_oddly(job) for job in jobs]
         finally:
             del self._running[worker]
         return answers, again
 
+    def _is_late(self, job: Job, now_s: float) -> bool:
+        """Whether a job's deadline has passed, or is so near that nothing could be answered by then."""
+        left_s, served = job.deadline_s - now_s, job.served
+        if left_s <= 0.0:
+            return True
+        if served is None or served.answers_early or left_s >= served.times.alone.p50_s:
+            return False
+        return now_s - served.ran_s < _TRIED_EVERY_S
+
     def _run(self, worker: int, jobs: Sequence[Job], token: CancelToken) -> list[Computed]:
         served = jobs[0].served
-        began_s = self._clock.now_s()
-        if len(jobs) == 1:
-            computed = [served.run(worker, jobs[0].inputs, token)]  # type: ignore[union-attr]
-        else:
-            computed = served.run_together(worker, [job.inputs for job in jobs], token)  # type: ignore[union-attr]
-        # A stopped run counts as well: the model is at least that slow.
-        self._took(jobs[0], len(jobs), self._clock.now_s() - began_s)
-        return computed
-
-    def _took(self, job: Job, size: int, compute_s: float) -> None:
-        served = job.served
         if served is None:
-            return
-        measured = size if size == 1 else min((item for item in served.batch_sizes if item >= size), default=size)
-        if measured == size:
-            served.times.of(size).add(compute_s)
+            raise ValueError(f"job {jobs[0].request.id} is not bound to a model")
+        began_s = served.ran_s = self._clock.now_s()
+        if len(jobs) == 1:
+            computed = [served.run(worker, jobs[0].inputs, token)]
+        else:
+            computed = served.run_together(worker, [job.inputs for job in jobs], token)
+        # A stopped run counts as well: the model is at least that slow.
+        served.took(len(jobs), self._clock.now_s() - began_s)
+        return computed
 
     def _answer(self, job: Job, computed: Computed, began_s: float) -> Answer:
         compute_s = self._clock.now_s() - began_s
         queue_s = began_s - job.received_s
         self._tally.queue.add(queue_s)
         self._tally.compute.add(compute_s)
-        code, message, exit_id = Code.OK, "", computed.exit_id
-        outputs: Mapping[str, Array] = computed.outputs
         if job.token.cancelled and not job.expired:
-            code, message = Code.CANCELLED, "stopped while it ran"
-        elif computed.cancelled and exit_id is None:
-            code = Code.DEADLINE_EXCEEDED
+            return Answer(job, Code.CANCELLED, "stopped while it ran", queue_s=queue_s, compute_s=compute_s)
+        if computed.cancelled and computed.exit_id is None:
             message = f"no exit was finished: {job.request.time_left_us} us were left"
-        if code is not Code.OK:
-            exit_id, outputs = None, {}
-        reply = Reply(
-            id=job.request.id,
-            code=code,
-            message=message,
-            exit_id=exit_id,
-            queue_us=max(0, int(1e6 * queue_s)),
-            compute_us=round(1e6 * compute_s),
-        )
-        return Answer(reply, outputs)
+            return Answer(job, Code.DEADLINE_EXCEEDED, message, queue_s=queue_s, compute_s=compute_s)
+        return Answer(job, Code.OK, "", computed.outputs, computed.exit_id, queue_s, compute_s)
 
 
-def _late(job: Job, now_s: float) -> Reply:
-    queue_us = max(0, round(1e6 * (now_s - job.received_s)))
-    text = f"not computed: waited {queue_us} us, {job.request.time_left_us} us were left"
-    return Reply(id=job.request.id, code=Code.DEADLINE_EXCEEDED, message=text, queue_us=queue_us)
+def _late(job: Job, now_s: float) -> Answer:
+    queue_s, left_us = now_s - job.received_s, round(1e6 * (job.deadline_s - now_s))
+    text = f"not computed: waited {max(0, round(1e6 * queue_s))} us, {job.request.time_left_us} us were left"
+    if left_us > 0:
+        text = f"not computed: {left_us} us were left when its turn came, too few for this model"
+    return Answer(job, Code.DEADLINE_EXCEEDED, text, queue_s=queue_s)
 
 
-def _failure(job: Job, message: str) -> Reply:
-    return Reply(id=job.request.id, code=Code.UNAVAILABLE, message=message[:1024])
+def _failure(job: Job, message: str) -> Answer:
+    return Answer(job, Code.UNAVAILABLE, message[:1024])
 
 
-def _failed_oddly(job: Job) -> Reply:
+def failed_oddly(job: Job) -> Answer:
+    """Return the answer to a job that failed as nothing should, which the log explains."""
     _LOG.exception("request %d on model %r failed", job.request.id, job.request.model)
     return _failure(job, "the server failed; its log says why")

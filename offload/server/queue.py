@@ -16,13 +16,9 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from devices.backend import CancelToken
-from offload.frames import Array
-from offload.serving import ServedRange
-from offload.wire import Request
+from offload.server.job import Job
 
 ROUND_US = 50_000
 """Computing time that a client may take in one round [us]."""
@@ -30,43 +26,7 @@ ROUND_US = 50_000
 _LEAST_CHARGE_US = 100
 _MOST_CHARGE_US = 4 * ROUND_US
 
-Entry = tuple[float, int, int, "Job"]
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One accepted request.
-
-    Args:
-        client: ZeroMQ identity of its connection.
-        owner: Who is charged for it: its client's key, or its connection where there are no keys.
-        inputs: Its tensors by name; emptied once it is answered.
-        size: Bytes of its tensors [B].
-        received_s, deadline_s: When it came and when its answer stops being of use, on the server's clock [s].
-        served: What it runs; None until that is loaded.
-        expected_us: Time its computation is expected to take [us].
-        token: Stops it where it runs.
-        taken: A worker has it.
-        discarded: It was taken out of the queue before a worker had it.
-        expired: Its token was cancelled because its deadline passed, not because the client asked.
-    """
-
-    client: bytes
-    request: Request
-    inputs: dict[str, Array]
-    size: int
-    received_s: float
-    deadline_s: float
-    served: ServedRange | None = None
-    expected_us: int = 0
-    token: CancelToken = field(default_factory=CancelToken)
-    taken: bool = False
-    discarded: bool = False
-    expired: bool = False
-    owner: bytes = b""
-
-    def __post_init__(self) -> None:
-        self.owner = self.owner or self.client
+Entry = tuple[float, int, int, Job]
 
 
 class DeadlineQueue:
@@ -95,15 +55,16 @@ class DeadlineQueue:
         with self._lock:
             heapq.heappush(self._heap, (job.deadline_s, job.request.priority, next(self._sequence), job))
             self._waiting += 1
+            job.queued = True
         self._tokens.put(True)
 
     def discard(self, job: Job) -> bool:
-        """Take a job out; False if a worker has it already."""
+        """Take a job out, or keep one that was never put from being computed; False if a worker has it already."""
         with self._lock:
             if job.taken or job.discarded:
                 return False
             job.discarded = True
-            self._waiting -= 1
+            self._waiting -= job.queued
             return True
 
     def take(self) -> list[Job] | None:

@@ -38,12 +38,9 @@ class BatchTimes:
     """Times by batch size, and how many jobs are worth running together."""
 
     def __init__(self) -> None:
-        self._of: dict[int, Times] = {}
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Sizes that have run, ascending."""
-        return tuple(sorted(self._of))
+        self.alone = Times()
+        """Times of jobs that run alone."""
+        self._of: dict[int, Times] = {1: self.alone}
 
     def of(self, size: int) -> Times:
         """Return the times of batches of `size` jobs."""
@@ -56,7 +53,7 @@ class BatchTimes:
         Args:
             sizes: Batch sizes to choose from, ascending, each measured before.
         """
-        best, least_s = 1, 0.95 * self.of(1).mean_s
+        best, least_s = 1, 0.95 * self.alone.mean_s
         for size in sizes:
             times = self.of(size)
             if times.p99_s <= left_s and times.mean_s / size < least_s:

@@ -50,7 +50,8 @@ class Clients:
         self.most = most
         self._spare = _kept_back(most)
         self._clock = clock
-        self._fd_of: dict[bytes, int] = {}
+        self.taken: dict[bytes, int] = {}
+        """Descriptors of the clients that are taken, by identity."""
         self._at: dict[int, bytes | None] = {}
         self._leaving: deque[tuple[float, int]] = deque()
         self._refused: set[int] = set()
@@ -62,7 +63,7 @@ class Clients:
 
     def __len__(self) -> int:
         """Return how many clients are taken."""
-        return len(self._fd_of)
+        return len(self.taken)
 
     @property
     def connections(self) -> int:
@@ -76,17 +77,17 @@ class Clients:
 
     def admit(self, client: bytes, frame: zmq.Frame) -> bool:
         """Return whether a client is taken; `frame` is one it has just sent."""
-        if client in self._fd_of:
+        if client in self.taken:
             return True
         self.watch()
         fd: int = frame.get(zmq.SRCFD)
         if fd not in self._at:
             return True  # it has left since; the answer will find nobody
-        if len(self._fd_of) < self.most:
+        if len(self.taken) < self.most:
             before = self._at[fd]
             if before is not None:
-                self._fd_of.pop(before, None)
-            self._fd_of[client] = fd
+                self.taken.pop(before, None)
+            self.taken[client] = fd
             self._at[fd] = client
             self._refused.discard(fd)
             return True
@@ -104,13 +105,13 @@ class Clients:
                 self._refused.discard(fd)
                 self._told.pop(fd, None)
                 if client is not None:
-                    self._fd_of.pop(client, None)
+                    self.taken.pop(client, None)
                 continue
             self._at[fd] = None
             if len(self._at) > self.most + self._spare:
                 self._shut(self._told_first(fd))
                 self._let_leave(fd)
-            elif len(self._fd_of) >= self.most:
+            elif len(self.taken) >= self.most:
                 self._let_leave(fd)
 
     def tick(self) -> None:

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from offload.errors import ServerError
 from offload.server import EdgeServer
-from offload.tally import Histogram
+from offload.server.tally import Histogram
 
 
 class EdgeCollector(Collector):

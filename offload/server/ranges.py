@@ -1,21 +1,17 @@
-"""The models of an edge server: packages loaded, warmed up, and run for one or several jobs at a time a worker.
-
-A job asks for a range of segments: a whole model, a head, a tail, one stage. Each range is loaded when first asked for,
-away from the workers, and kept for the most recent few. A job whose deadline falls while it runs answers with the
-deepest exit that was finished by then.
+"""A range of a model's segments, loaded once a worker, and run for one or several jobs at a time.
 
 Jobs are run together, stacked along the first axis, where every tensor's first size is open, where a trial showed the
 same answers as one by one, and where it costs less time a job.
 """
 
 import logging
+import math
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from devices.backend import Backend, CancelToken
 from devices.chain import Chain
@@ -23,13 +19,8 @@ from devices.clock import Clock
 from devices.errors import DeviceError, RunCancelledError
 from devices.package import Package
 from devices.tensor import TensorSpec, check_finite, check_inputs
-from offload.errors import ServerError, WireError
 from offload.frames import Array
-from offload.times import BatchTimes
-from offload.wire import Request
-
-Range = tuple[str, str]
-"""First and last segment, both included, in the package's order."""
+from offload.server.times import BatchTimes
 
 _LOG = logging.getLogger("headway.edge")
 _WARM_UP_RUNS = 7
@@ -38,11 +29,9 @@ _BATCHED_BELOW_S = 0.05  # a longer run is not tried in batches
 _TRIAL_RUNS = 300  # times the median run, the trial of batches is stopped
 _LEAST_TRIAL_S = 0.2
 _WORTH = 0.85  # a batch of twice the size must save so much time a job: a noisy trial shows less
-_KEPT_RANGES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(Struct, frozen=True):
     """What a run came to: tensors by name, the exit that gave the answer, and whether it was stopped."""
 
     outputs: Mapping[str, Array]
@@ -86,14 +75,19 @@ class _SegmentRun:
         self._owed = [spec.name for spec in segment.outputs if spec.name in read]
         self._backend = backend
         self._loaded = backend.load(segment, package.model(segment_id))
+        probe = np.zeros(1, np.float32)
+        here = backend.upload(probe) is probe and backend.download(probe) is probe
+        self._as_it_is = here and len(self._owed) == len(segment.outputs)
 
     def __call__(self, inputs: Mapping[str, Array], token: CancelToken | None) -> Computed:
-        upload, download = self._backend.upload, self._backend.download
         try:
+            if self._as_it_is:
+                return Computed(self._loaded.run(inputs, token), self._exit_id, False)
+            upload, download = self._backend.upload, self._backend.download
             values = self._loaded.run({name: upload(array) for name, array in inputs.items()}, token)
         except RunCancelledError:
-            return Computed({}, None, cancelled=True)
-        return Computed({name: download(values[name]) for name in self._owed}, self._exit_id, cancelled=False)
+            return Computed({}, None, True)
+        return Computed({name: download(values[name]) for name in self._owed}, self._exit_id, False)
 
 
 def _run(package: Package, backend: Backend, segment_ids: Sequence[str], clock: Clock) -> _Run:
@@ -121,6 +115,8 @@ class ServedRange:
         self.times = BatchTimes()
         self.batch_sizes: tuple[int, ...] = ()
         """Sizes above 1 that are worth it, ascending."""
+        self.ran_s = -math.inf
+        """When a run last began [s]."""
         self._clock = clock
         self._runs: list[_Run] = [_run(package, backend, segment_ids, clock) for backend in backends]
         self._inputs = self._runs[0].inputs
@@ -128,7 +124,7 @@ class ServedRange:
         self._wanted = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self._inputs]
         for worker in range(len(self._runs)):
             self._warm_up(worker)
-        if batch and _stackable(self._inputs) and self.times.of(1).p50_s < _BATCHED_BELOW_S:
+        if batch and _stackable(self._inputs) and self.times.alone.p50_s < _BATCHED_BELOW_S:
             self._try_batches()
 
     @property
@@ -153,12 +149,23 @@ class ServedRange:
         Raises:
             InputError: a name, dtype or shape is wrong, or a value is not finite.
         """
-        if len(inputs) != len(self._wanted) or not all(
-            name in inputs and inputs[name].dtype == dtype and inputs[name].shape == shape
-            for name, dtype, shape in self._wanted
-        ):
+        fits = len(inputs) == len(self._wanted)
+        for name, dtype, shape in self._wanted:
+            array = inputs.get(name)
+            if array is None or array.shape != shape or array.dtype != dtype:
+                fits = False
+        if not fits:
             check_inputs(self._inputs, inputs)  # the slow way, which knows open sizes and says what is wrong
         check_finite(inputs)
+
+    def took(self, size: int, compute_s: float) -> None:
+        """Take in how long a run of so many jobs took [s], if that size is one whose times are kept."""
+        if size > 1:
+            if size != min((item for item in self.batch_sizes if item >= size), default=size):
+                return
+            self.times.of(size).add(compute_s)
+        else:
+            self.times.alone.add(compute_s)
 
     def run(self, worker: int, inputs: Mapping[str, Array], token: CancelToken | None) -> Computed:
         """Compute checked inputs on a worker.
@@ -190,12 +197,12 @@ class ServedRange:
         for _ in range(_WARM_UP_RUNS):
             began_s = self._clock.now_s()
             self.run(worker, inputs, CancelToken())
-            self.times.of(1).add(self._clock.now_s() - began_s)
+            self.times.alone.add(self._clock.now_s() - began_s)
 
     def _try_batches(self) -> None:
         """Find out which batch sizes are worth it; stopped where the model's time depends on its input too much."""
         token = CancelToken()
-        stop = threading.Timer(max(_LEAST_TRIAL_S, _TRIAL_RUNS * self.times.of(1).p50_s), token.cancel)
+        stop = threading.Timer(max(_LEAST_TRIAL_S, _TRIAL_RUNS * self.times.alone.p50_s), token.cancel)
         stop.start()
         try:
             self.batch_sizes = self._worth_it(token)
@@ -212,7 +219,7 @@ class ServedRange:
             _LOG.info("%s is not run in batches: its answers depend on the neighbours, or on time", self.package.name)
             return ()
         sizes: tuple[int, ...] = ()
-        best_s = self.times.of(1).p50_s
+        best_s = self.times.alone.p50_s
         for size in _BATCH_SIZES:
             for _ in range(_WARM_UP_RUNS):
                 began_s = self._clock.now_s()
@@ -233,96 +240,6 @@ class ServedRange:
             and all(_close(mine.outputs[name], theirs.outputs[name]) for name in mine.outputs)
             for mine, theirs in zip(together, alone, strict=True)
         )
-
-
-class ServedModel:
-    """One package and the ranges of it that were asked for, the whole among them.
-
-    Args:
-        package: The package.
-        open_backend: Opens the device for one worker.
-        workers: How many workers run it.
-        clock: Times the runs.
-        batch: Whether to try running several jobs together.
-    Raises:
-        DeviceError: a segment cannot be loaded or run.
-    """
-
-    def __init__(
-        self, package: Package, open_backend: Callable[[], Backend], workers: int, clock: Clock, batch: bool = True
-    ) -> None:
-        self.package = package
-        self._order = [segment.id for segment in package.segments]
-        self._whole: Range = (self._order[0], self._order[-1])
-        self._clock = clock
-        self._batch = batch
-        self._backends = [open_backend() for _ in range(workers)]
-        self._ranges: OrderedDict[Range, ServedRange] = OrderedDict()
-        self._lock = threading.Lock()
-        self.load(self._whole)
-
-    def range_of(self, request: Request) -> Range:
-        """Return the range of segments that `request` asks for.
-
-        Raises:
-            WireError: another version of the model, no such segment, or the first comes after the last.
-        """
-        package = self.package
-        if request.version is not None and request.version != package.version:
-            raise WireError(
-                f"model {package.name!r} version {request.version!r} is not served: version {package.version!r} is",
-                request.id,
-            )
-        if request.first_segment is None and request.last_segment is None:
-            return self._whole
-        first, last = request.first_segment or self._whole[0], request.last_segment or self._whole[1]
-        for segment in (first, last):
-            if segment not in self._order:
-                raise WireError(
-                    f"model {package.name!r} has no segment {segment!r}: there are {', '.join(self._order)}", request.id
-                )
-        if self._order.index(first) > self._order.index(last):
-            raise WireError(f"first segment {first!r} comes after the last, {last!r}: exchange them", request.id)
-        return first, last
-
-    def loaded(self, wanted: Range) -> ServedRange | None:
-        """Return a range that is loaded; None for one that `load` must bring first."""
-        return self._ranges.get(wanted)
-
-    def load(self, wanted: Range) -> ServedRange:
-        """Load a range and warm it up, unless it is there; the one not loaded anew for longest may go, never the whole.
-
-        Raises:
-            DeviceError: a segment cannot be loaded or run.
-        """
-        with self._lock:
-            if wanted not in self._ranges:
-                ids = self._order[self._order.index(wanted[0]) : self._order.index(wanted[1]) + 1]
-                self._ranges[wanted] = ServedRange(self.package, ids, self._backends, self._clock, self._batch)
-                if len(self._ranges) > _KEPT_RANGES:
-                    del self._ranges[next(item for item in self._ranges if item != self._whole)]
-            return self._ranges[wanted]
-
-
-def load_models(
-    packages: Iterable[Package], open_backend: Callable[[], Backend], workers: int, clock: Clock, batch: bool
-) -> dict[str, ServedModel]:
-    """Load and warm up packages, by name.
-
-    Raises:
-        ServerError: there is no package, or two have one name.
-        DeviceError: a segment cannot be loaded or run.
-    """
-    models: dict[str, ServedModel] = {}
-    for package in packages:
-        if package.name in models:
-            raise ServerError(
-                f"two packages are called {package.name!r}: {models[package.name].package.folder} and {package.folder}"
-            )
-        models[package.name] = ServedModel(package, open_backend, workers, clock, batch)
-    if not models:
-        raise ServerError("no package to serve: give at least one")
-    return models
 
 
 def _stackable(specs: Sequence[TensorSpec]) -> bool:

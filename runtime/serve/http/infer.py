@@ -1,0 +1,110 @@
+"""POST /v2/models/{name}[/versions/{version}]/infer, from the raw request to the raw answer.
+
+The one path where time counts; it stands beside the routes, not among them. The tensors of the answer are sent as they
+lie in memory. A client that goes away while its request runs has it stopped.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from runtime.execute.request import Reply
+from runtime.serve.http.body import DisconnectedError, Receive, declared_length, packed, packing, read_body, unpacked
+from runtime.serve.http.codec import Body, decode, encode
+from runtime.serve.oip.calls import Asked, Call, Calls, chosen, told
+from runtime.serve.oip.options import read_options
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+_WATCH_AFTER_S = 0.02  # requests that are done by then cost no look at their connection
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+
+
+def target(path: str) -> tuple[str, str] | None:
+    """Return model and version (empty: the default one) of an inference's path; None if it is no such path."""
+    match path.split("/"):
+        case ["", "v2", "models", model, "infer"]:
+            return model, ""
+        case ["", "v2", "models", model, "versions", version, "infer"]:
+            return model, version
+    return None
+
+
+class InferHandler:
+    """Answers inferences.
+
+    Args:
+        calls: Runs them.
+        loop: The event loop.
+    """
+
+    def __init__(self, calls: Calls, loop: asyncio.AbstractEventLoop) -> None:
+        self._calls = calls
+        self._loop = loop
+
+    async def __call__(
+        self, model: tuple[str, str], headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """Answer one request.
+
+        Raises:
+            OipError: It gets no answer; nothing was sent yet.
+        """
+        began_ns = time.monotonic_ns()
+        json_length = declared_length(headers, b"inference-header-content-length")
+        body = await read_body(receive, declared_length(headers, b"content-length"), json_length)
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None:
+            body = await unpacked(body, encoding)
+        asked = decode(body, json_length)
+        call = self._calls.begin(
+            Asked(*model, asked.inputs, began_ns, tuple(asked.outputs), read_options(asked.parameters))
+        )
+        reply = await (call.reply() if call.answered.done() else self._watched(call, receive))
+        await self._answer(asked, reply, packing(headers.get(b"accept-encoding", b"")), send)
+        call.sent()
+
+    async def _watched(self, call: Call, receive: Receive) -> Reply:
+        watching: list[asyncio.Task[None]] = []
+        waiting = asyncio.current_task()
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if waiting is not None:
+                waiting.cancel()
+
+        timer = self._loop.call_later(_WATCH_AFTER_S, lambda: watching.append(self._loop.create_task(watch())))
+        try:
+            return await call.reply()
+        except asyncio.CancelledError as error:
+            raise DisconnectedError from error
+        finally:
+            timer.cancel()
+            for task in watching:
+                task.cancel()
+
+    async def _answer(self, asked: Body, reply: Reply, encoding: bytes | None, send: Send) -> None:
+        head: dict[str, Any] = {"model_name": reply.model, "model_version": reply.version}
+        if asked.id:
+            head["id"] = asked.id
+        head["parameters"] = told(reply)
+        text, tensors = encode(head, chosen(reply, tuple(asked.outputs)), asked.outputs, default=asked.binary)
+        headers: Headers = [_BINARY if tensors else _JSON]
+        if tensors:
+            headers.append((b"inference-header-content-length", str(len(text)).encode()))
+        parts: list[bytes | memoryview] = [text, *tensors]
+        if encoding is not None:
+            headers.append((b"content-encoding", encoding))
+            parts = [await packed(b"".join(parts), encoding)]
+        await _send(send, headers, parts)
+
+
+async def _send(send: Send, headers: Headers, parts: list[bytes | memoryview]) -> None:
+    headers.append((b"content-length", str(sum(map(len, parts))).encode()))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    last = len(parts) - 1
+    for place, part in enumerate(parts):
+        await send({"type": "http.response.body", "body": part, "more_body": place < last})
