@@ -160,7 +160,7 @@ def test_a_ring_of_cells_is_proved_with_the_codes_own_deadline(monkeypatch: pyte
 
     def tolerable(method: Method, vehicle: Vehicle, state: State, discs: list[Disc], cap_s: float) -> Deadline:
         assert (vehicle, state, discs) == (CONFIG1, State(9.0, 1.0, 0.0, 0.1), [Disc(0.0, 0.0, 4.0)])
-        assert cap_s == 3.0
+        assert cap_s == 2.5
         asked.append((method,))
         return NONE
 
@@ -170,7 +170,7 @@ def test_a_ring_of_cells_is_proved_with_the_codes_own_deadline(monkeypatch: pyte
     outcome = run_unit(CONFIG1, SMALL, "cells/backup/1")
     assert asked[0] == (Method.BACKUP,)
     vehicle, method, count, r_m, cap_m, floor = asked[1]
-    assert (vehicle, method, count, cap_m) == (CONFIG1, Method.BACKUP, 4, 3.0 * CONFIG1.v_max_mps)
+    assert (vehicle, method, count, cap_m) == (CONFIG1, Method.BACKUP, 4, 2.5 * CONFIG1.v_max_mps)
     assert r_m == ring_cells(CONFIG1, SMALL, 1).r[0]
     assert floor == pytest.approx(float(outermost.volume().max()) / 32.0)
     assert outcome == Outcome("cells/backup/1", "proved", 4, 5, None, 1.5, [])
@@ -201,7 +201,8 @@ def test_the_disc_of_a_proof_leaves_out_the_vehicles_own_radius(monkeypatch: pyt
     run_unit(wide, SMALL, "cells/backup/0")
     run_unit(wide, SMALL, "deadlines/0")
     assert len(asked) == 1 + 2 * 3 * 2
-    assert all((discs, cap_s) == ([Disc(0.0, 0.0, 3.5)], 3.0) for _, discs, cap_s in asked)
+    assert [cap_s for _, _, cap_s in asked] == [2.5] + [3.0] * 12
+    assert all(discs == [Disc(0.0, 0.0, 3.5)] for _, discs, _ in asked)
 
 
 @pytest.mark.parametrize("vehicle", [CONFIG1, CAR], ids=lambda item: item.name)
@@ -282,5 +283,5 @@ def test_which_claims_a_vehicle_gets() -> None:
 
 
 def test_settings_that_a_certificate_is_made_with() -> None:
-    assert Settings() == Settings((24, 36, 20), 2, 60.0, 4.0, 1, 14)
+    assert Settings() == Settings((24, 36, 20), 2, 60.0, 10.0, 4.0, 1, 14)
     assert (units.LEAST_WIDTH, units.SMALLEST_SHARE) == (2.0**-20, 0.125)
