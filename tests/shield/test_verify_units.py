@@ -20,7 +20,7 @@ from shield.verify.units import Outcome, Settings, column_cells, domain, ring_ce
 from shield.verify.whole import Boxes, Ring
 
 CONFIG1, DEMO, CAR = load_vehicle("config1"), load_vehicle("demo"), load_vehicle("passenger_car")
-SMALL = Settings(cells=(3, 4, 2), states=2, cap_s=3.0, halvings=5)
+SMALL = Settings(cells=(3, 4, 2), states=2, cap_s=3.0, whole_cap_s=2.5, halvings=5)
 NONE = Deadline(0.0, 0.0, "cap", None, Certificate((), None, 0.0, 0.0, ""), True)
 
 
