@@ -49,7 +49,7 @@ class GuardSettings:
         tick_s: Time between two ticks [s]; at least the vehicle's own bound is covered.
         proposal_max_age_s: An older proposal is followed no more [s].
         state_max_age_s: A pair is held no longer than this after the observation it rests on [s].
-        cap_s: Deadlines are not looked for beyond this [s].
+        cap_s: Deadlines are not looked for beyond this [s]; at most what a certificate proves.
         comfort_s: How long a slip angle must leave a way to steer, where steering is chosen over braking [s].
         report_barrier: Whether decisions carry the barrier's deadline beside the tolerable one.
         ladder: Slip angles tried around a proposal that cannot be certified.
@@ -68,6 +68,10 @@ class GuardSettings:
             value = getattr(self, name)
             if not 0.0 < value < math.inf:
                 raise ValueError(f"{name} = {value!r}: must be a positive number of seconds")
+        if self.cap_s > CAP_S:
+            raise ValueError(
+                f"cap_s = {self.cap_s!r}: no certificate proves deadlines beyond {CAP_S:g} s; ask for less"
+            )
         if not 0.0 <= self.comfort_s < math.inf:
             raise ValueError(f"comfort_s = {self.comfort_s!r}: must be a number of seconds that is not negative")
 

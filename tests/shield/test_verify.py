@@ -715,6 +715,8 @@ def test_a_smaller_or_coarser_domain_does_not_cover(
 
 def test_no_guard_asks_beyond_the_longest_deadline_that_is_proved() -> None:
     assert GuardSettings().cap_s <= certificate_module.CAP_S == Settings().cap_s
+    with pytest.raises(ValueError, match=r"cap_s = 10\.5: no certificate proves deadlines beyond 10 s"):
+        GuardSettings(cap_s=10.5)
     shipped = shipped_certificate(CONFIGURATIONS["config1"])
     assert shipped is not None
     assert shipped.domain["cap_s"] >= GuardSettings().cap_s
