@@ -270,7 +270,8 @@ def test_placements_that_are_refused(tmp_path: Path, package: Package) -> None:
     torn = {"trunk1": 1, "exit1": 0, "trunk2": 1, "exit2": 1, "trunk3": 1, "exit3": 1}
     write(tmp_path / "plans", given, (EVERY, 0, 0), (torn, 0, 0))
     found = read_folder(tmp_path / "plans", Here({"driving": package}, ["cpu"], ["edge"]))
-    assert [*found.plans] == ["plan1", "without cpu", "without edge"][:1] + [n for n in found.plans if n != "plan1"]
+    assert "plan1" in found.plans
+    assert "plan2" not in found.plans
     assert "tensor 'cut1' would cross the link twice" in found.left_out["plan2"]
     with pytest.raises(ConfigurationError, match=r"plan1 uses \['edge'\], and serve.devices has \['cpu'\]"):
         read_folder(tmp_path / "plans", Here({"driving": package}, ["cpu"]))
