@@ -79,19 +79,34 @@ class Call:
             OipError: There is no answer; the request counts as sent then.
         """
         try:
-            reply = await asyncio.shield(self.answered) if not self.answered.done() else self.answered.result()
+            reply = await asyncio.shield(self.answered)
         except asyncio.CancelledError:
             self.abandon()
             raise
+        return self._answer(reply)
+
+    def taken(self) -> Reply:
+        """Return the reply that is there already, an answer.
+
+        Raises:
+            OipError: There is no answer; the request counts as sent then.
+        """
+        return self._answer(self.answered.result())
+
+    def _answer(self, reply: Reply) -> Reply:
         if reply.status is not Status.OK:
             self.service.delivered(self.request, reply)
             raise OipError(CAUSES[reply.status], reply.message)
         return reply
 
-    def abandon(self) -> None:
-        """Stop the request: nobody waits for it any more."""
-        self.answered.add_done_callback(lambda done: self.service.delivered(self.request, done.result()))
+    def cancel(self) -> None:
+        """Stop the request; its reply will say so."""
         self.service.cancel(self.request.id)
+
+    def abandon(self) -> None:
+        """Stop the request: nobody waits for its reply any more."""
+        self.answered.add_done_callback(lambda done: self.service.delivered(self.request, done.result()))
+        self.cancel()
 
     def sent(self) -> None:
         """Tell the service that the answer has left."""
