@@ -1,11 +1,11 @@
 """A thousand clients of one edge server: is anything lost, does its memory grow, does anything spin?
 
-Each client is a TCP connection of its own with 5 requests a second of 1 000 bytes, spread evenly, timed from when each
-was due (no coordinated omission). Server and load share the machine's cores. The server's memory is printed every minute, and
-its slope after the first two: until then it grows by design, as the two queues of every connection in libzmq run once
-through the three pieces of 16 KiB that each keeps for itself. Afterwards the clients fall silent: a server that spins
-would still take processor time. Then a server that may open few files gets more clients than it can
-take, ten at a time: each must be answered or told RESOURCE_EXHAUSTED.
+Each client is a TCP connection of its own with 5 requests a second of 1 000 bytes, spread evenly, timed from when
+each was due (no coordinated omission). Server and load share the machine's cores. The server's memory is printed
+every minute, and its slope after the first two: until then it grows by design, as the two queues of every connection
+in libzmq run once through the three pieces of 16 KiB that each keeps for itself. Afterwards the clients fall silent:
+a server that spins would still take processor time. Then a server that may open few files gets more clients than it
+can take, ten at a time: each must be answered or told RESOURCE_EXHAUSTED.
 
     python benchmarks/bench_offload_clients.py [--clients 1000] [--rate 5] [--seconds 600] [--json FILE]
 """

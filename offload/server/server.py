@@ -179,7 +179,7 @@ class EdgeServer:
             self._loop()
         finally:
             self._desk.stop()
-            self._queue.close(len(workers))
+            self._queue.close()
             self._to_load.put(None)
             for thread in (loader, *workers):
                 thread.join()

@@ -120,7 +120,7 @@ def test_a_batch_is_one_run_of_the_queue(script: list[tuple[int, str, int]], lim
     jobs = [job(ranges[name], float(deadline), columns=columns) for deadline, name, columns in script]
     for item in jobs:
         queue.put(item)
-    queue.close(1)
+    queue.close()
     order = sorted(jobs, key=lambda item: (item.deadline_s, item.request.id))
     while (together := queue.take()) is not None:
         assert 1 <= len(together) <= limit
@@ -143,7 +143,7 @@ def test_a_flood_of_urgent_work_takes_one_share() -> None:
     polite = [job(None, 9.0, b"polite", cost_us=cost_us) for _ in range(10)]
     for item in (*flood, *polite):
         queue.put(item)
-    queue.close(1)
+    queue.close()
     taken: list[bytes] = []
     while (items := queue.take()) is not None:
         taken += [item.client for item in items]
@@ -158,7 +158,7 @@ def test_a_client_alone_keeps_the_order_of_deadlines() -> None:
     jobs = [job(None, float(deadline), cost_us=10**9) for deadline in (3, 1, 2, 5, 4)]
     for item in jobs:
         queue.put(item)
-    queue.close(1)
+    queue.close()
     taken = []
     while (items := queue.take()) is not None:
         taken += items

@@ -16,7 +16,7 @@ def job(number: int, deadline_s: float = 1.0, priority: int = 5) -> Job:
 
 
 def drained(queue: DeadlineQueue) -> list[Job]:
-    queue.close(1)
+    queue.close()
     taken = []
     while (items := queue.take()) is not None:
         taken += items
@@ -67,6 +67,6 @@ def test_a_worker_waits_for_a_job_and_leaves_when_closed() -> None:
     worker.start()
     item = job(1)
     queue.put(item)
-    queue.close(1)
+    queue.close()
     worker.join(10.0)
     assert taken == [[item], None]
