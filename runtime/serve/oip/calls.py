@@ -138,7 +138,7 @@ class Calls:
             asked.inputs,
             deadline_ns=asked.deadline_ns,
             priority=asked.options.priority,
-            least_exit=_least_exit(package, asked),
+            least_exit=least_exit(package, asked),
             version=package.version if asked.version else None,
         )
         answered: asyncio.Future[Reply] = self._loop.create_future()
@@ -192,7 +192,12 @@ def chosen(reply: Reply, outputs: Sequence[str]) -> Mapping[str, Array]:
     return found or reply.outputs
 
 
-def _least_exit(package: Package, asked: Asked) -> str | None:
+def least_exit(package: Package, asked: Asked) -> str | None:
+    """Return the shallowest exit that is of use: the one asked for, or the one that hands out the outputs asked for.
+
+    Raises:
+        OipError: There is no such exit.
+    """
     if not asked.outputs:
         return asked.options.least_exit
     handed_out = {each.id: package.exit_outputs(each.id) for each in package.exits}
