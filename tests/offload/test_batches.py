@@ -228,3 +228,21 @@ def test_a_batch_is_stopped_and_those_with_time_run_again(serve: Serve, peer: Ca
         connected.send(encode(Cancel(id=2)))
         connected.send(encode(Cancel(id=3)))
         assert {reply.code for reply in replies(connected, 2).values()} == {Code.CANCELLED}
+
+
+def test_a_job_that_the_model_has_no_time_left_for_is_not_begun(serve: Serve, peer: Callable[[str], Peer]) -> None:
+    served = serve()
+    (model,) = served.server._desk.models.values()
+    (whole,) = model._ranges.values()
+    whole._exits = 1  # with a shallower exit it would be begun all the same
+    connected = peer(served.server.endpoint)
+    ask(connected, 1, 0.0, 100.0)
+    assert replies(connected, 1)[1].code is Code.OK  # it has just run, and must not be tried for a second
+    whole.times.alone.p50_s = 60.0
+    ask(connected, 2, 0.0, 30.0)
+    refused = replies(connected, 1)[2]
+    assert refused.code is Code.DEADLINE_EXCEEDED
+    assert "too few for this model" in refused.message
+    whole.ran_s = -math.inf
+    ask(connected, 3, 0.0, 30.0)
+    assert replies(connected, 1)[3].code is Code.OK  # tried again: it may have become quicker
