@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from devices.package import Package, load_package
 from runtime.serve.oip.calls import Asked, least_exit
 from runtime.serve.oip.errors import CAUSES, Cause, OipError
-from runtime.serve.oip.options import LONGEST_US, Options, read_options
+from runtime.serve.oip.options import LONGEST_US, Options, Parameter, read_options
 
 BEGUN_NS = 1_000
 
@@ -62,7 +62,7 @@ def test_outputs_of_no_one_exit_are_refused(
 
 
 def test_options_are_read() -> None:
-    given = {"timeout": 5, "priority": 9, "least_exit": "e", "sequence_id": 0, "own": True}
+    given: dict[str, Parameter] = {"timeout": 5, "priority": 9, "least_exit": "e", "sequence_id": 0, "own": True}
     assert read_options(given) == Options(5, 9, "e")
     assert read_options({"timeout": 0, "sequence_id": ""}) == Options()
 
