@@ -82,7 +82,7 @@ def _model(nodes: list[Any], weights: list[Any], shape: tuple[int, ...], width: 
 def bare(pipe: Pipe, model: bytes, shape: tuple[int, ...]) -> None:
     """Be the bare loop: for each number of seconds that comes, run so long and say how many runs that were."""
     os.sched_setaffinity(0, {COMPUTE_CORE})
-    os.nice(10)  # as the edge server does
+    os.nice(10)  # as what computes in the edge server
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

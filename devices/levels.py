@@ -24,7 +24,7 @@ from devices.open import parse_device
 SAME = 0.03
 """Relative difference up to which two clocks count as one level."""
 _UNITS = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
-_CLOCK = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]?hz)\s*", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:.*[^0-9.])?([0-9]+(?:\.[0-9]+)?)\s*([kmg]?hz)\s*", re.IGNORECASE)
 _GPUS = ("*gpu*", "*.gv11b", "*.ga10b", "*.gp10b", "*.gm20b")
 
 
@@ -63,7 +63,7 @@ class ClockControl(Protocol):
 
 
 def level_hz(level: str) -> float | None:
-    """Return the clock that a level's name tells, as "1377 MHz" [Hz]; None where it tells none."""
+    """Return the clock that a level's name ends in, as "1377 MHz" or "gpu@1.2GHz" [Hz]; None where it tells none."""
     found = _CLOCK.fullmatch(level)
     return None if found is None else float(found[1]) * _UNITS[found[2].lower()]
 

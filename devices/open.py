@@ -4,7 +4,8 @@
     cpu:1                   the same on processor core 1
     cuda:0                  onnxruntime's CUDA provider, GPU 0
     onnxruntime:TensorRT    any execution provider that this onnxruntime has, by its name
-    openvino:CPU            OpenVINO's CPU, GPU or NPU; openvino:GPU.1 its GPU 1; its threads can't be pinned
+    openvino:CPU            OpenVINO's CPU, GPU or NPU; openvino:GPU.1 its GPU 1
+    openvino:CPU:1          on processor core 1; one choice for all of the process
     torch:cpu, torch:cuda:0 torch; torch:cpu:1 on processor core 1
     null:PROFILE            computes nothing and takes the times of a profile (a shipped name or a file)
 
@@ -162,9 +163,13 @@ def _openvino(name: DeviceName, package: Package | None) -> Backend:
     from devices.backends.openvino import OpenVinoBackend
 
     _only(name, {"f32", "bf16", "f16", "threads"})
-    if name.core is not None:
-        raise BackendError(f"device {name.text!r}: OpenVINO sets its threads' cores itself: they can't be pinned")
-    return OpenVinoBackend(name.text, target=name.target.upper(), precision=name.precision, threads=name.threads)
+    return OpenVinoBackend(
+        name.text,
+        target=name.target.upper(),
+        precision=name.precision,
+        threads=name.threads,
+        core=name.core,
+    )
 
 
 def _torch(name: DeviceName, package: Package | None) -> Backend:

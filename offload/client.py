@@ -284,9 +284,9 @@ class EdgeClient:
         self._closing = True
         self._wakeup.set()
         self._thread.join()
-        self._wakeup.close()
-        self._ready.close()
-        self._nudge.close()
+        with self._lock:  # a caller that still waits clears them under it
+            for wakeup in (self._wakeup, self._ready, self._nudge):
+                wakeup.close()
 
     def _encode(self, name: str, array: Array) -> "tuple[str, Encoded] | None":
         known = [set(state.codecs) for state in self._states.values() if state.connected]
@@ -338,7 +338,7 @@ class EdgeClient:
             if timers.next_s <= now_s:
                 timers.fire(now_s)
             self._reading = False
-            if self._poll_both is _nothing:
+            if self._poll_both is _nothing and not self._closing:
                 self._lead()
 
     def _follow(self) -> None:

@@ -31,8 +31,8 @@ class Wakeup:
             self._written = True  # not before: a `clear` in between would leave it readable and believe it is not
 
     def clear(self) -> None:
-        """Make it unreadable, whether or not it was."""
-        if self._written:
+        """Make it unreadable, whether or not it was; does nothing once closed."""
+        if self._written and self._fd >= 0:
             self._written = False
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._fd)

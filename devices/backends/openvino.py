@@ -5,11 +5,16 @@ the compiled model reports must be the one asked for, or loading fails. A model 
 given, batch 1 at once and others when they first come: that is faster than one model for open sizes.
 
 A run that can be stopped goes through `start_async`; a synchronous `infer` runs to its end whatever `cancel` says. The
-asynchronous one runs on a thread of OpenVINO's own, whose cores OpenVINO sets anew for each run: it cannot be pinned.
+asynchronous one runs on a thread of OpenVINO's own, whose cores OpenVINO sets anew for each run, to those that the
+process's main thread had when OpenVINO was first used and first compiled a model. So one core can be chosen, once, for
+all of a process: the main thread is put there meanwhile. Pinning a thread of OpenVINO's has no effect; its own pinning
+puts every model on the first core, and reserves a core for each segment if asked to.
 """
 
-from collections.abc import Mapping
-from functools import cache
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -33,8 +38,9 @@ class OpenVinoBackend:
         target: OpenVINO's name of it: "CPU", "GPU", "GPU.1", "NPU".
         precision: "f32", "bf16" or "f16"; None: f32, and f16 on an NPU, which has no other.
         threads: Threads of inference on a CPU.
+        core: Processor core that inference runs on; one for all of the process.
     Raises:
-        BackendError: OpenVINO is not installed or has no such device.
+        BackendError: OpenVINO is not installed or has no such device, or runs on other cores in this process already.
         ValueError: Unknown precision, or no threads.
     """
 
@@ -48,13 +54,14 @@ class OpenVinoBackend:
         target: str = "CPU",
         precision: str | None = None,
         threads: int = 1,
+        core: int | None = None,
     ) -> None:
         wanted = precision or ("f16" if target.startswith("NPU") else "f32")
         if wanted not in PRECISIONS:
             raise ValueError(f"precision = {wanted!r}: must be one of {list(PRECISIONS)}")
         if threads < 1:
             raise ValueError(f"threads = {threads}: must be at least 1")
-        available = _core().available_devices
+        available = _USE.begin(device, core, target == "CPU").available_devices
         if target not in available and f"{target}.0" not in available:
             raise BackendError(f"{device}: OpenVINO has no {target} here: it has {available}")
         self.device = device
@@ -90,13 +97,68 @@ class OpenVinoBackend:
         return settings
 
 
-@cache
-def _core() -> Any:
+class _Use:
+    """OpenVINO in this process, and the core that it was put on when it was first used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._library: Any = None
+        self._core: int | None = None
+        self._compiled = False
+
+    def begin(self, device: str, core: int | None, computes_here: bool) -> Any:
+        """Return OpenVINO, to run on a core.
+
+        Raises:
+            BackendError: It is not installed, or runs elsewhere already.
+        """
+        with self._lock:
+            if self._library is None:
+                with _main_thread_on(core):
+                    self._library = _openvino().Core()
+                self._core = core
+            elif computes_here and core != self._core:
+                wants, has = ("any core" if item is None else f"core {item}" for item in (core, self._core))
+                raise BackendError(
+                    f"{device}: OpenVINO keeps the cores that it was first used with, here {has}: it can't have {wants}"
+                    " in the same process"
+                )
+            return self._library
+
+    def compile(self, *arguments: Any) -> Any:
+        """Compile a model."""
+        with self._lock, _main_thread_on(None if self._compiled else self._core):
+            made = self._library.compile_model(*arguments)
+            self._compiled = True
+            return made
+
+    def read(self, model: bytes) -> Any:
+        """Read a model."""
+        return self._library.read_model(model)
+
+
+_USE = _Use()
+
+
+@contextmanager
+def _main_thread_on(core: int | None) -> Iterator[None]:
+    """Have the process's main thread on one core while the block runs, on those that it has if None."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(os.getpid())
+    os.sched_setaffinity(os.getpid(), {core})
     try:
-        openvino: Any = import_module("openvino")
+        yield
+    finally:
+        os.sched_setaffinity(os.getpid(), before)
+
+
+def _openvino() -> Any:
+    try:
+        return import_module("openvino")
     except ImportError as error:
         raise BackendError("OpenVINO is not installed: pip install 'headway[openvino]'") from error
-    return openvino.Core()
 
 
 class LoadedModel:
@@ -107,7 +169,7 @@ class LoadedModel:
         self._segment = segment
         self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
         try:
-            self._graph = _core().read_model(_in_one_piece(model))
+            self._graph = _USE.read(_in_one_piece(model))
         except Exception as error:  # protobuf's and OpenVINO's own, of no common type
             raise BackendError(f"segment {segment.id!r}: OpenVINO refuses {segment.path.name}: {error}") from error
 
@@ -161,7 +223,7 @@ class LoadedModel:
         named = {spec.name: list(shape) for spec, shape in zip(self._segment.inputs, shapes, strict=True)}
         try:
             self._graph.reshape(named)
-            compiled = _core().compile_model(self._graph, backend.target, backend.settings)
+            compiled = _USE.compile(self._graph, backend.target, backend.settings)
         except RuntimeError as error:
             raise BackendError(f"{what} refuses {self._segment.path.name} at {named}: {error}") from error
         devices = compiled.get_property("EXECUTION_DEVICES")

@@ -4,7 +4,7 @@ A client is its key where there is CURVE, however many connections it opens, and
 What else an edge server limits by client, open requests among it, it limits by `owner`.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 
 import zmq
@@ -48,7 +48,7 @@ class Gate:
     ) -> None:
         self._clock = clock
         self._limiter = None if limits is None else RateLimiter(limits)
-        self._user_of: OrderedDict[bytes, bytes] = OrderedDict()
+        self._user_of: dict[bytes, bytes] = {}
         self._doorkeeper = None if security is None else Doorkeeper(context, security, clock)
 
     def secure(self, socket: "zmq.Socket[bytes]") -> None:
@@ -64,12 +64,13 @@ class Gate:
         """
         user = client
         if self._doorkeeper is not None:
-            user = _user_id(frames)
-            self._user_of[client] = user
-            self._user_of.move_to_end(client)
-            if len(self._user_of) > _KEPT:
-                self._user_of.popitem(last=False)
-            if self._doorkeeper.allowed.name_of(user.decode()) is None:
+            key = _key(frames)
+            user = key.encode()
+            if self._user_of.get(client) != user:
+                self._user_of[client] = user
+                if len(self._user_of) > _KEPT:
+                    del self._user_of[next(iter(self._user_of))]
+            if self._doorkeeper.allowed.name_of(key) is None:
                 self._doorkeeper.counts["revoked"] += 1
                 text = "this client's key is not on the allow-list any more"
                 raise RefusedError(Code.UNAUTHORIZED, text, peek(frames)[1])
@@ -102,9 +103,9 @@ class Gate:
             self._doorkeeper.close()
 
 
-def _user_id(frames: Sequence[zmq.Frame]) -> bytes:
+def _key(frames: Sequence[zmq.Frame]) -> str:
     """Return the key that a message came under; nobody's where it came under none."""
     try:
-        return str(frames[0].get("User-Id")).encode() if frames else b""
+        return str(frames[0].get("User-Id")) if frames else ""
     except zmq.ZMQError:
-        return b""
+        return ""

@@ -9,7 +9,7 @@ nobody's flood costs others more than the reading of it.
 """
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass
 
 from offload.errors import ServerError
@@ -58,18 +58,20 @@ def client_limits(messages_per_s: float | None, megabytes_per_s: float | None, *
 class _Buckets:
     __slots__ = ("bytes", "messages", "since_s")
 
-    def __init__(self, limits: ClientLimits, now_s: float) -> None:
+    def __init__(self, messages: float, bytes_: float, now_s: float) -> None:
         self.since_s = now_s
-        self.messages = max(1.0, limits.messages_per_s * limits.burst_s)
-        self.bytes = limits.bytes_per_s * limits.burst_s
+        self.messages = messages
+        self.bytes = bytes_
 
 
 class RateLimiter:
-    """The buckets of every client; those not heard of for longest are let go, which can only fill them."""
+    """The buckets of every client; of too many the oldest are let go, which can only fill them."""
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
-        self._clients: OrderedDict[bytes, _Buckets] = OrderedDict()
+        self._most_messages = max(1.0, limits.messages_per_s * limits.burst_s)
+        self._most_bytes = limits.bytes_per_s * limits.burst_s
+        self._clients: dict[bytes, _Buckets] = {}
         self.counts: Counter[str] = Counter()
         """Messages refused, by the limit they were over."""
 
@@ -78,33 +80,22 @@ class RateLimiter:
 
         A message larger than the whole depth passes when the bucket is full, and leaves it in debt.
         """
-        limits = self._limits
+        limits, most = self._limits, self._most_bytes
         buckets = self._clients.get(client)
         if buckets is None:
-            buckets = self._clients[client] = _Buckets(limits, now_s)
+            buckets = self._clients[client] = _Buckets(self._most_messages, most, now_s)
             if len(self._clients) > _KEPT:
-                self._clients.popitem(last=False)
-        else:
-            self._clients.move_to_end(client)
-            self._fill(buckets, now_s)
-        deepest = limits.bytes_per_s * limits.burst_s
+                del self._clients[next(iter(self._clients))]
+        elif now_s > buckets.since_s:
+            passed_s, buckets.since_s = now_s - buckets.since_s, now_s
+            buckets.messages = min(self._most_messages, buckets.messages + limits.messages_per_s * passed_s)
+            buckets.bytes = min(most, buckets.bytes + limits.bytes_per_s * passed_s)
         if buckets.messages < 1.0:
             self.counts["messages"] += 1
             return f"more than {limits.messages_per_s:g} messages a second"
-        if buckets.bytes < min(size, deepest):
+        if buckets.bytes < size and buckets.bytes < most:
             self.counts["bytes"] += 1
             return f"more than {limits.bytes_per_s:g} bytes a second"
         buckets.messages -= 1.0
         buckets.bytes -= size
         return ""
-
-    def _fill(self, buckets: _Buckets, now_s: float) -> None:
-        limits = self._limits
-        passed_s = max(0.0, now_s - buckets.since_s)
-        buckets.since_s = max(buckets.since_s, now_s)
-        most = max(1.0, limits.messages_per_s * limits.burst_s)
-        if most < math.inf:
-            buckets.messages = min(most, buckets.messages + limits.messages_per_s * passed_s)
-        deepest = limits.bytes_per_s * limits.burst_s
-        if deepest < math.inf:
-            buckets.bytes = min(deepest, buckets.bytes + limits.bytes_per_s * passed_s)

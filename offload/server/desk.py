@@ -125,7 +125,6 @@ class Desk:
             self._answer(job.client, job.request.id, answer)
         for job in again:
             self._tally.rerun += 1
-            job.taken = False
             self._queue.put(job)
 
     def stop(self) -> None:

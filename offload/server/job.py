@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from devices.backend import CancelToken
+from devices.edf import Entry
 from offload.frames import Array
 from offload.server.ranges import ServedRange
 from offload.wire import Request
@@ -21,8 +22,7 @@ class Job:
         served: What it runs; None until that is loaded.
         expected_us: Time its computation is expected to take [us].
         token: Stops it where it runs.
-        queued: It has been put into the queue.
-        taken: A worker has it.
+        entry: Its place in the queue; None before it was put there.
         discarded: It was taken out of the queue before a worker had it.
         expired: Its token was cancelled because its deadline passed, not because the client asked.
     """
@@ -36,8 +36,7 @@ class Job:
     served: ServedRange | None = None
     expected_us: int = 0
     token: CancelToken = field(default_factory=CancelToken)
-    queued: bool = False
-    taken: bool = False
+    entry: "Entry[Job] | None" = None
     discarded: bool = False
     expired: bool = False
     owner: bytes = b""

@@ -1,7 +1,7 @@
 """The edge server's queue: earliest deadline first, fair shares for every client, batches where they help.
 
-The I/O thread puts and discards, worker threads take. Who got a job first, a worker or a discard, is decided under one
-lock, so that a job is either computed or answered by the I/O thread, never both.
+The I/O thread puts and discards, worker threads take. A job is either computed or answered by the I/O thread, never
+both.
 
 Jobs come by deadline, then priority, then order of arrival. Each client has a credit of computing time; a job is
 charged to it when it is taken. A client without credit waits until nobody with credit has a job waiting; then a new
@@ -13,11 +13,9 @@ inputs of the same shape and the model says that so many are done by the first o
 """
 
 import heapq
-import itertools
-import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 
+from devices.edf import EdfQueue, Entry
 from offload.server.job import Job
 
 ROUND_US = 50_000
@@ -26,10 +24,8 @@ ROUND_US = 50_000
 _LEAST_CHARGE_US = 100
 _MOST_CHARGE_US = 4 * ROUND_US
 
-Entry = tuple[float, int, int, Job]
 
-
-class DeadlineQueue:
+class DeadlineQueue(EdfQueue[Job]):
     """A priority queue of jobs that threads wait on.
 
     Args:
@@ -37,92 +33,69 @@ class DeadlineQueue:
     """
 
     def __init__(self, batch_limit: Callable[[Job], int] | None = None) -> None:
+        super().__init__()
         self._batch_limit = batch_limit
-        self._heap: list[Entry] = []
-        self._next_round: list[Entry] = []
+        self._next_round: list[Entry[Job]] = []
         self._credit_us: dict[bytes, int] = {}
-        self._sequence = itertools.count()
-        self._lock = threading.Lock()
-        self._tokens: SimpleQueue[bool] = SimpleQueue()  # at least one True a job that waits
-        self._waiting = 0
-
-    def __len__(self) -> int:
-        """Return how many jobs wait."""
-        return self._waiting
 
     def put(self, job: Job) -> None:
         """Add a job."""
-        with self._lock:
-            heapq.heappush(self._heap, (job.deadline_s, job.request.priority, next(self._sequence), job))
-            self._waiting += 1
-            job.queued = True
-        self._tokens.put(True)
+        job.entry = self.push((job.deadline_s, job.request.priority), job)
 
     def discard(self, job: Job) -> bool:
         """Take a job out, or keep one that was never put from being computed; False if a worker has it already."""
-        with self._lock:
-            if job.taken or job.discarded:
-                return False
-            job.discarded = True
-            self._waiting -= job.queued
-            return True
+        if job.discarded or (job.entry is not None and not self.remove(job.entry)):
+            return False
+        job.discarded = True
+        return True
 
     def take(self) -> list[Job] | None:
         """Wait for the most urgent job and return it with those to run beside it; None once closed and empty."""
-        while self._tokens.get():
-            with self._lock:
-                first = self._first()
-                if first is not None:
-                    self._pop()
-                    return [first, *self._beside(first)]
-        return None
+        return self._wait(self._take_batch)
 
-    def close(self, workers: int) -> None:
-        """Let each of so many workers leave once it has taken what was put before."""
-        for _ in range(workers):
-            self._tokens.put(False)
+    # What follows holds the lock.
 
-    def _first(self) -> Job | None:
-        """Return the job that comes next and leave it on top of the heap; None if none waits."""
-        while self._heap or self._next_round:
-            if not self._heap:
-                self._heap, self._next_round = self._next_round, []
-                heapq.heapify(self._heap)
-                self._credit_us = {
-                    client: min(ROUND_US, credit_us + ROUND_US) for client, credit_us in self._credit_us.items()
-                }
-            job = self._heap[0][-1]
-            if job.discarded:
-                heapq.heappop(self._heap)
-            elif self._credit_us.get(job.owner, ROUND_US) <= 0 and self._others_wait(job):
-                self._next_round.append(heapq.heappop(self._heap))
-            else:
-                return job
-        self._credit_us.clear()
-        return None
+    def _next(self) -> Entry[Job] | None:
+        while True:
+            entry = super()._next()
+            if entry is None:
+                if not self._next_round:
+                    self._credit_us.clear()
+                    return None
+                self._begin_round()
+                continue
+            job = entry.item
+            if job is None or self._credit_us.get(job.owner, ROUND_US) > 0 or not self._others_wait():
+                return entry
+            self._next_round.append(heapq.heappop(self._heap))
 
-    def _others_wait(self, job: Job) -> bool:
+    def _begin_round(self) -> None:
+        self._heap, self._next_round = self._next_round, []
+        heapq.heapify(self._heap)
+        self._credit_us = {owner: min(ROUND_US, left_us + ROUND_US) for owner, left_us in self._credit_us.items()}
+
+    def _others_wait(self) -> bool:
         return bool(self._next_round) or len(self._heap) > 1
 
-    def _pop(self) -> None:
-        job = heapq.heappop(self._heap)[-1]
-        job.taken = True
-        self._waiting -= 1
+    def _claim(self) -> Job:
+        job = super()._claim()
         left_us = self._credit_us.get(job.owner, ROUND_US)
         self._credit_us[job.owner] = left_us - min(max(job.expected_us, _LEAST_CHARGE_US), _MOST_CHARGE_US)
+        return job
 
-    def _beside(self, first: Job) -> list[Job]:
-        if self._batch_limit is None or first.served is None or not self._waiting:
-            return []
-        beside: list[Job] = []
-        limit = self._batch_limit(first)
-        while len(beside) + 1 < limit:
-            job = self._first()
+    def _take_batch(self) -> list[Job] | None:
+        if self._next() is None:
+            return None
+        first = self._claim()
+        together = [first]
+        limit = 1 if self._batch_limit is None or first.served is None or not len(self) else self._batch_limit(first)
+        while len(together) < limit:
+            entry = self._next()
+            job = entry.item if entry is not None else None
             if job is None or job.served is not first.served or not _stack(first, job):
                 break
-            self._pop()
-            beside.append(job)
-        return beside
+            together.append(self._claim())
+        return together
 
 
 def _stack(first: Job, other: Job) -> bool:

@@ -87,8 +87,7 @@ def edge(
 
     packages = read()
     raise_file_limit()
-    step_back()
-    server = EdgeServer(packages, settings)
+    server = EdgeServer(packages, settings, on_thread=step_back)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     signal.signal(signal.SIGHUP, lambda *_: server.reload(read))

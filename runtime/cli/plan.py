@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from runtime.plan.instance import Quantile
     from runtime.plan.plan import Plan
     from runtime.plan.planner import Method, Report
     from runtime.plan.problem import Problem
@@ -26,6 +27,11 @@ def plan(
     devices: Annotated[str | None, typer.Option(help="Use these devices alone, ',' between them")] = None,
     batch: Annotated[int, typer.Option(help="Batch at which the profiles' figures are taken")] = 1,
     deadline_ms: Annotated[float | None, typer.Option(help="p99 latency that every plan must keep")] = None,
+    accuracy_floor: Annotated[float | None, typer.Option(help="Accuracy that every plan must keep, 0 to 1")] = None,
+    rates_hz: Annotated[
+        str | None, typer.Option(help="How often each model runs in a second, ',' between them; one number: all")
+    ] = None,
+    quantile: Annotated[str, typer.Option(help="Times to plan with: p99 or p50")] = "p99",
     exact: Annotated[bool, typer.Option("--exact", help="Prove the plans, or say how far they may be off")] = False,
     search: Annotated[bool, typer.Option("--search", help="Search alone, without proofs")] = False,
     time_limit_s: Annotated[float, typer.Option(help="For the exact solver altogether")] = 60.0,
@@ -35,6 +41,9 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="Folder for the problem and the plans, a file each")] = None,
     gantt: Annotated[bool, typer.Option("--gantt", help="With --out: draw each plan")] = False,
     keep_problem: Annotated[Path | None, typer.Option(help="Also write the problem as a JSON file")] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="Instead of plans: every split of one model between two devices, HERE,THERE")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Place models on devices: the Pareto set of plans over latency, energy and accuracy.
@@ -52,6 +61,10 @@ def plan(
     for flag, number in (("--deadline-ms", deadline_ms), ("--time-limit-s", time_limit_s)):
         if number is not None and not 0.0 < number < float("inf"):
             raise typer.BadParameter(f"{number}: must be above 0", param_hint=flag)
+    if quantile not in ("p50", "p99"):
+        raise typer.BadParameter(f"{quantile!r}: must be p50 or p99", param_hint="--quantile")
+    if accuracy_floor is not None and not 0.0 <= accuracy_floor <= 1.0:
+        raise typer.BadParameter(f"{accuracy_floor}: must be 0 to 1", param_hint="--accuracy-floor")
     if exact and search:
         raise typer.BadParameter("say --exact or --search, not both", param_hint="--exact")
     if gantt and out is None:
@@ -69,10 +82,19 @@ def plan(
     given = _problem(packages or [], problem, profiles, link, devices, batch)
     if deadline_ms is not None:
         given = given.with_deadline(deadline_ms / 1e3)
+    if accuracy_floor is not None:
+        given = given.with_accuracy_floor(accuracy_floor)
+    if rates_hz is not None:
+        given = given.with_rates(_rates(rates_hz, len(given.models)))
     if keep_problem is not None:
         write_problem(given, keep_problem)
+    times: Quantile = "p50" if quantile == "p50" else "p99"
+    if splits is not None:
+        _splits(given, _names(splits, "--splits"), times, as_json)
+        return
     method: Method = "exact" if exact else "search" if search else "auto"
-    report = plan_problem(given, Options(method, time_limit_s, points, most, steps, generations=max(1, steps // 200)))
+    options = Options(method, time_limit_s, points, most, steps, generations=max(1, steps // 200), quantile=times)
+    report = plan_problem(given, options)
     files = [] if out is None else _write(report, out, gantt)
     if as_json:
         typer.echo(json.dumps({**report.table(), "files": [str(path) for path in files]}))
@@ -122,6 +144,51 @@ def _problem(
     )
 
 
+def _rates(text: str, models: int) -> list[float]:
+    rates = []
+    for word in _names(text, "--rates-hz"):
+        try:
+            rate = float(word)
+        except ValueError:
+            rate = 0.0
+        if not 0.0 < rate < float("inf"):
+            raise typer.BadParameter(f"{word!r}: must be a number above 0", param_hint="--rates-hz")
+        rates.append(rate)
+    if len(rates) not in (1, models):
+        raise typer.BadParameter(f"{len(rates)} rates for {models} models: one for each", param_hint="--rates-hz")
+    return rates * models if len(rates) == 1 else rates
+
+
+def _splits(problem: "Problem", devices: list[str], quantile: "Quantile", as_json: bool) -> None:
+    """Print every split of a model between two devices."""
+    from runtime.plan.settings.splits import pareto_splits, sweep
+
+    if len(devices) != 2:
+        raise typer.BadParameter(f"{len(devices)} devices: must be two, HERE,THERE", param_hint="--splits")
+    found = sweep(problem, devices[0], devices[1], quantile)
+    kept = pareto_splits(found)
+    if as_json:
+        rows = [
+            {
+                "first_there": item.segment or None,
+                "latency_ms": 1e3 * item.latency_s,
+                "throughput_hz": item.throughput_hz,
+                "energy_mj": 1e3 * item.energy_j,
+                "pareto": item in kept,
+            }
+            for item in found
+        ]
+        typer.echo(json.dumps({"splits": rows}))
+        return
+    typer.echo(
+        f"{problem.name}: {len(found)} splits, * where no other has both less {quantile} latency and a higher rate"
+    )
+    typer.echo(f"  {'ms':>10} {'a second':>10} {'mJ':>10}  first on {devices[1]}")
+    for item in found:
+        figures = f"{1e3 * item.latency_s:10.4g} {item.throughput_hz:10.4g} {1e3 * item.energy_j:10.4g}"
+        typer.echo(f"{'*' if item in kept else ' '} {figures}  {item.segment or 'none'}")
+
+
 def _names(text: str, flag: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
@@ -158,20 +225,26 @@ def _print(report: "Report", files: list[Path]) -> None:
     typer.echo(f"{problem.name}: {segments} segments on {len(problem.devices)} devices")
     for note in report.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"{'':8} {'ms':>10} {'p99 ms':>10} {'mJ':>10} {'accuracy':>9}  {'proof':22} placement")
+    wide = max(8, *map(len, report.baselines))
+    heads = f"{'p50 ms':>10} {'p99 ms':>10} {'mJ':>10} {'accuracy':>9} {'of single':>13}"
+    typer.echo(f"{'':{wide}} {heads}  {'proof':22} placement")
     for name, item in report.baselines.items():
-        typer.echo(f"{name:8} {_figures(item)}  {_misses(item):22} {_where(item)}")
+        if name == "single" and len(report.problem.devices) > 1:
+            continue  # one of those above, the one that is 100 % of itself
+        typer.echo(f"{name:{wide}} {_figures(report, item)}  {_misses(item):22} {_where(item)}")
     for number, item in enumerate(report.plans, 1):
         proof = "best at its energy" if item.optimal else f"within {item.gap_pct:.2f} %"
-        typer.echo(f"plan {number:<3} {_figures(item)}  {proof:22} {_where(item)}")
+        typer.echo(f"{f'plan {number}':{wide}} {_figures(report, item)}  {proof:22} {_where(item)}")
     typer.echo(f"no plan is under {report.lower_bound_ms:.4g} ms by the costs alone")
     for path in files:
         typer.echo(str(path))
 
 
-def _figures(item: "Plan") -> str:
+def _figures(report: "Report", item: "Plan") -> str:
     accuracy = "-" if item.accuracy is None else f"{item.accuracy:.4f}"
-    return f"{item.latency_ms:10.4g} {item.latency_p99_ms:10.4g} {item.energy_mj:10.4g} {accuracy:>9}"
+    of_single = ", ".join(f"{share:.0%}" for share in report.of_single(item).values()) or "-"
+    times = f"{item.latency_p50_ms:10.4g} {item.latency_p99_ms:10.4g}"
+    return f"{times} {item.energy_mj:10.4g} {accuracy:>9} {of_single:>13}"
 
 
 def _misses(item: "Plan") -> str:

@@ -86,6 +86,8 @@ class EdgeDevice:
         self._open: dict[int, tuple[Handle, OnOutcome]] = {}
         self._refusals: list[str] = []
         self._lock = threading.Lock()
+        self._remembered_s = remembered_s
+        self._since_s = -math.inf
         self._rates = Window(remembered_s)
         self._bounds = Window(remembered_s)
         self._runs: deque[EdgeRun] = deque(maxlen=_KEPT_RUNS)
@@ -176,6 +178,9 @@ class EdgeDevice:
     def link(self) -> LinkNow:
         """Return how the way to the server is now."""
         with self._lock:
+            state = self.client.state
+            if state.connected and state.since_s > self._since_s:  # it was the server, or an outage that is over
+                self._since_s, self._bounds = state.since_s, Window(self._remembered_s)
             for window in (self._rates, self._bounds):
                 window.age(self._clock.now_s())
             rate_bps = self._rates.quantile(_LOW) if len(self._rates) else None

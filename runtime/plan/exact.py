@@ -14,12 +14,13 @@ Reference: Perron, Didier, Gay: The CP-SAT-LP solver, CP 2023.
 
 import math
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from runtime.plan.bounds import heads_s, lower_bound_s
+from runtime.plan.bounds import cheapest_s, heads_s, lower_bound_s, mean_s
 from runtime.plan.errors import PlanError, ScheduleError
 from runtime.plan.goal import Goal, score
 from runtime.plan.instance import Instance, make_instance
@@ -33,6 +34,9 @@ MAX_TICKS_CONTENDED = 20_000  # overlaps are proven tick by tick: finer ones cos
 ENERGY_TICKS = 10**7
 LOSS_UNIT = 10**6
 PICO = 1e12
+LEAST_S = 0.05
+PLAIN, PSEUDO, BOUNDS = "", "pseudo_costs", "objective_lb_search_max_lp"
+"""CP-SAT's own search with few workers; branching by pseudo-costs, which caps on the energy need; raising the bound."""
 PROVEN, PROVEN_CONTENDED = 1e-5, 2e-3  # relative; what rounding may leave between a proven optimum and its bound
 
 
@@ -107,11 +111,33 @@ def _uncontended(
 
 
 def _run(cp: Any, instance: Instance, hint: Schedule, goal: Goal, time_limit_s: float, workers: int) -> Outcome:
+    """Run CP-SAT with one strategy; where that proves nothing in half of the time, with another from its best on."""
+    free = goal.least == "latency" and goal.energy_cap_j == math.inf
+    order = (PLAIN, BOUNDS) if instance.contended else (PLAIN, PSEUDO) if free else (PSEUDO, PLAIN)
+    end_s = time.monotonic() + time_limit_s
+    found = _attempt(cp, instance, hint, goal, time_limit_s / 2.0, workers, order[0])
+    left_s = end_s - time.monotonic()
+    if found.optimal or found.infeasible or left_s < LEAST_S:
+        return found
+    again = _attempt(cp, instance, found.schedule or hint, goal, left_s, workers, order[1])
+    if again.infeasible:
+        return again
+    best = again.schedule or found.schedule
+    bound = max(found.bound, again.bound)
+    reached = math.inf if best is None else score(instance, best, goal)[1]
+    return Outcome(best, min(bound, reached), best is not None and is_proven(instance, reached, bound), False)
+
+
+def _attempt(
+    cp: Any, instance: Instance, hint: Schedule, goal: Goal, time_limit_s: float, workers: int, strategy: str
+) -> Outcome:
     program = _Program(cp, instance, hint, goal)
     solver = cp.CpSolver()
     solver.parameters.num_workers = workers
     solver.parameters.max_time_in_seconds = max(time_limit_s, 0.1)
     solver.parameters.random_seed = 0
+    if strategy != PLAIN and workers > 1:
+        solver.parameters.subsolvers.append(strategy)
     if instance.contended:
         solver.parameters.linearization_level = 2
     status = solver.solve(program.model)
@@ -176,6 +202,7 @@ class _Program:
         self._place()
         self._time()
         self._flow()
+        self._follow()
         if instance.contended:
             self._contend()
         self._limit()
@@ -245,6 +272,7 @@ class _Program:
         instance, model = self.instance, self.model
         channels: dict[str, list[Any]] = {}
         self._joule: list[tuple[float, Any]] = []
+        self._delays: dict[tuple[int, int], Any] = {}
         self._crosses: list[dict[tuple[int, int], Any]] = []
         self._leaves: list[dict[tuple[int, int], Any]] = []
         for index, flow in enumerate(instance.flows):
@@ -255,6 +283,7 @@ class _Program:
                 way = self._ways(flow, maker, instance.tasks[reader].unit)
                 delay = sum(self._ticks(flow.times_s[a][b]) * literal for (a, b), literal in way.items() if a != b)
                 model.add(self._start[reader] >= self._end[flow.source] + delay)
+                self._delays[index, reader] = delay
                 for (a, b), literal in way.items():
                     if a == b:
                         continue
@@ -278,6 +307,21 @@ class _Program:
             self._leaves.append(leaves)
         for row in channels.values():
             model.add_no_overlap(row)
+
+    def _follow(self) -> None:
+        """Redundant, but strong: an answer ends no sooner than all the work and ways on a long path to it.
+
+        In one row the linear relaxation sees it; in a row a task it does not, and nothing is then proven of a long
+        chain under a cap on the energy.
+        """
+        instance = self.instance
+        lasts = {tasks for run in instance.runs for _, tasks in run.answers}
+        rows = {path for times in (cheapest_s(instance), mean_s(instance)) for path in _paths(instance, times, lasts)}
+        for path in sorted(rows):
+            ways = [self._delays[flow, task] for flow, task in path if flow >= 0]
+            work = [self._work[task] for _, task in path]
+            first = self._ticks(instance.tasks[path[0][1]].release_s)
+            self.model.add(self._end[path[-1][1]] >= first + sum(work) + sum(ways))
 
     def _ways(self, flow: Any, maker: int, reader: int) -> dict[tuple[int, int], Any]:
         """Return a literal for each pair of devices of maker and reader; pairs without a way are forbidden."""
@@ -473,6 +517,26 @@ class _Program:
                 start_s = solver.value(leaves[source, target]) * self._tick_s
                 found.append(Move(index, source, target, start_s, start_s + flow.times_s[source][target]))
         return tuple(found)
+
+
+def _paths(
+    instance: Instance, times_s: Sequence[float], lasts: Iterable[tuple[int, ...]]
+) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Return a longest path to the last of each group of tasks, as (flow that leads there or -1, task) in order."""
+    ends = [0.0] * len(instance.tasks)
+    before: list[tuple[int, int]] = [(-1, -1)] * len(instance.tasks)
+    for task in instance.order:
+        makers = [(ends[instance.flows[flow].source], flow) for flow in instance.inflows[task]]
+        begin, flow = max(makers, default=(0.0, -1))
+        before[task] = (flow, instance.flows[flow].source if flow >= 0 else -1)
+        ends[task] = begin + times_s[task]
+    for group in lasts:
+        task, path = max(group, key=lambda task: ends[task]), []
+        while task >= 0:
+            flow, maker = before[task]
+            path.append((flow, task))
+            task = maker
+        yield tuple(reversed(path))
 
 
 def _ancestors(instance: Instance) -> list[set[int]]:

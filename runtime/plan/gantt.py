@@ -75,6 +75,7 @@ def _row(device: str, plan: Plan) -> str:
 
 
 def _caption(plan: Plan) -> str:
-    proof = "proven best" if plan.optimal else f"at most {plan.gap_pct:.1f} % over the best possible"
+    proof = "best at its energy" if plan.optimal else f"gap at most {plan.gap_pct:.1f} %"
+    energy = f", {plan.energy_mj:.4g} mJ" if plan.energy_mj else ""
     accuracy = "" if plan.accuracy is None else f", accuracy {plan.accuracy:.2%}"
-    return f"{plan.method}: {plan.latency_ms:.3f} ms ({proof}), {plan.energy_mj:.3f} mJ{accuracy}"
+    return f"{plan.method}: {plan.latency_ms:.4g} ms at {plan.quantile} ({proof}){energy}{accuracy}"

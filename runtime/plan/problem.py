@@ -8,7 +8,7 @@ One format serves every published mapper: they differ in the devices, the transf
 is the JSON form of `Problem`, key by key (docs/planner.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -234,6 +234,23 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     def with_deadline(self, deadline_s: float) -> "Problem":
         """Return the problem with one deadline [s] for every model."""
         models = tuple(msgspec.structs.replace(model, deadline_s=deadline_s) for model in self.models)
+        return msgspec.structs.replace(self, models=models)
+
+    def with_accuracy_floor(self, floor: float) -> "Problem":
+        """Return the problem with one accuracy floor for every model that has exits; for all if none has."""
+        some = any(model.exits for model in self.models)
+        models = tuple(
+            msgspec.structs.replace(model, accuracy_floor=floor) if model.exits or not some else model
+            for model in self.models
+        )
+        return msgspec.structs.replace(self, models=models)
+
+    def with_rates(self, rates_hz: Sequence[float]) -> "Problem":
+        """Return the problem with models that run so often [1/s], in the models' order."""
+        models = tuple(
+            msgspec.structs.replace(model, period_s=1.0 / rate_hz)
+            for model, rate_hz in zip(self.models, rates_hz, strict=True)
+        )
         return msgspec.structs.replace(self, models=models)
 
 

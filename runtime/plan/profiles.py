@@ -20,6 +20,9 @@ A surroundings file (`--link L.toml`) is TOML::
     name = "board"
     bytes = 4e9
     devices = ["cpu:0", "cpu:1"]
+    [[levels]]                  # units that are one device, measured at its DVFS levels
+    device = "gpu"
+    units = ["fast.cuda:0", "slow.cuda:0"]
 """
 
 import tomllib
@@ -34,6 +37,7 @@ from devices.profile import Profile, SegmentFigures
 from runtime.plan.errors import PlanError
 from runtime.plan.file import check_problem
 from runtime.plan.graphs import ANSWER, INPUT, Graph, sinks
+from runtime.plan.levels import Levels, gather_levels
 from runtime.plan.problem import (
     Contention,
     Cost,
@@ -61,6 +65,7 @@ class Surroundings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     links: tuple[Link, ...] = ()
     contention: tuple[Contention, ...] = ()
     memories: tuple[Memory, ...] = ()
+    levels: tuple[Levels, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +112,11 @@ def problem_of(
     around = surroundings or Surroundings()
     found = _units(graphs, profiles, None if units is None else set(units))
     names = [unit.device for unit in found]
-    if around.origin is not None and around.origin not in names:
+    at_levels = {item.device: item.units for item in around.levels}
+    origins = at_levels.get(around.origin or "", (around.origin,))
+    if around.origin is not None and not set(origins) <= set(names):
         raise PlanError(f"origin {around.origin!r} is no device of the profiles: one of {names}")
-    models = tuple(_model(graph, found, batch, around.origin) for graph in graphs)
+    models = tuple(_model(graph, found, batch, origins) for graph in graphs)
     problem = Problem(
         " + ".join(graph.name for graph in graphs)[:128],
         tuple(Device(name) for name in names),
@@ -119,6 +126,7 @@ def problem_of(
         around.contention,
         source=_source(found),
     )
+    problem = gather_levels(problem, around.levels)
     check_problem(problem)
     return problem
 
@@ -144,14 +152,14 @@ def _units(graphs: Sequence[Graph], profiles: Sequence[Profile], wanted: set[str
     return [unit for unit in found if wanted is None or unit.device in wanted]
 
 
-def _model(graph: Graph, units: Sequence[_Unit], batch: int, origin: str | None) -> Model:
+def _model(graph: Graph, units: Sequence[_Unit], batch: int, origins: Sequence[str | None]) -> Model:
     segments = [
         Segment(segment, {u.device: _cost(graph, segment, u, batch) for u in units}) for segment in graph.segments
     ]
     edges = [_with_transitions(graph, edge, units) for edge in graph.edges]
     exits = graph.exits
-    if origin is not None:
-        here = {unit.device: Cost(0.0) if unit.device == origin else None for unit in units}
+    if origins != (None,):
+        here = {unit.device: Cost(0.0) if unit.device in origins else None for unit in units}
         first, rest = [Segment(INPUT, here)], [Segment(ANSWER, here)]
         entry = [Edge(INPUT, (name,), size) for name, size in graph.input_bytes.items()]
         ends = tuple(item.segment for item in exits) or tuple(sinks(graph))

@@ -2,10 +2,12 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from devices.tensor import Array
 from tests.devices.driving import DRIVING, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")
+ROOT = Path(__file__).parents[2]
 EXACT = ("cpu", "cpu+threads=2", "openvino:CPU", "torch:cpu")
 TOLERANCE = {**dict.fromkeys(EXACT, 1e-3), "cpu+int8": 0.15, "torch:cpu+bf16": 0.1, "openvino:CPU+bf16": 0.1}
 
@@ -181,7 +184,6 @@ def test_a_device_name_gives_device_and_cores() -> None:
         ("null:p.toml+unit", "option 'unit' must be name=value"),
         ("null:drive_px2", "needs the package"),
         ("onnxruntime:Quantum", "this onnxruntime has no Quantum"),
-        (f"openvino:CPU:{min(os.sched_getaffinity(0))}", "they can't be pinned"),
         ("openvino:TPU", "OpenVINO has no TPU here: it has"),
         ("torch:abacus", "torch knows no device 'abacus'"),
         ("torch:cuda:9", "CUDA devices"),
@@ -196,6 +198,54 @@ def test_a_name_that_makes_no_sense_is_refused_with_what_would(name: str, messag
         open_device(name)
 
 
+PINNED = """
+import os, sys
+import numpy as np
+from devices.errors import BackendError
+from devices.open import open_device
+from devices.package import load_package
+
+def spent():
+    threads = os.listdir("/proc/self/task")
+    return {int(t): int(open(f"/proc/self/task/{t}/schedstat").read().split()[0]) for t in threads}
+
+core, package = int(sys.argv[1]), load_package(sys.argv[2])
+mine = os.sched_getaffinity(0)
+backend = open_device(f"openvino:CPU:{core}").backend
+loaded = [backend.load(package.segment(name), package.model(name)) for name in ("exit1", "trunk1")][1]
+frames = np.zeros((8, 80, 160, 3), np.uint8)
+loaded.run({"frame": frames})
+seen = set()
+for _ in range(8):
+    before = spent()
+    loaded.run({"frame": frames})
+    after = spent()
+    busiest = max(after, key=lambda t: after[t] - before.get(t, 0))
+    seen |= os.sched_getaffinity(busiest)
+assert os.sched_getaffinity(0) == mine
+print(sorted(seen))
+for name in ("openvino:CPU", f"openvino:CPU:{min(mine - {core})}+bf16"):
+    try:
+        open_device(name)
+    except BackendError as error:
+        print(error)
+"""
+
+
+def test_openvino_keeps_to_the_core_that_it_was_first_given() -> None:
+    pytest.importorskip("openvino")
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core is all there is")
+    command = [sys.executable, "-c", PINNED, str(cores[-1]), str(DRIVING)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    seen, *refused = done.stdout.splitlines()
+    assert seen == f"[{cores[-1]}]"
+    has = f"OpenVINO keeps the cores that it was first used with, here core {cores[-1]}: it can't have"
+    assert [f"{has} any core" in refused[0], f"{has} core {cores[0]} in" in refused[1]] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("module", "name", "extra"), [("openvino", "openvino:CPU", "openvino"), ("torch", "torch:cpu", "torch")]
 )
@@ -203,9 +253,12 @@ def test_a_missing_library_is_told_with_its_extra(
     module: str, name: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = importlib.import_module(f"devices.backends.{module}")
-    load = cached._core if module == "openvino" else cached._torch
-    load.cache_clear()
+    if module == "openvino":
+        monkeypatch.setattr(cached, "_USE", cached._Use())
+    else:
+        cached._torch.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendError, match=rf"pip install 'headway\[{extra}\]'"):
         open_device(name)
-    load.cache_clear()
+    if module == "torch":
+        cached._torch.cache_clear()

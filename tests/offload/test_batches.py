@@ -120,7 +120,7 @@ def test_a_batch_is_one_run_of_the_queue(script: list[tuple[int, str, int]], lim
     jobs = [job(ranges[name], float(deadline), columns=columns) for deadline, name, columns in script]
     for item in jobs:
         queue.put(item)
-    queue.close(1)
+    queue.close()
     order = sorted(jobs, key=lambda item: (item.deadline_s, item.request.id))
     while (together := queue.take()) is not None:
         assert 1 <= len(together) <= limit
@@ -143,7 +143,7 @@ def test_a_flood_of_urgent_work_takes_one_share() -> None:
     polite = [job(None, 9.0, b"polite", cost_us=cost_us) for _ in range(10)]
     for item in (*flood, *polite):
         queue.put(item)
-    queue.close(1)
+    queue.close()
     taken: list[bytes] = []
     while (items := queue.take()) is not None:
         taken += [item.client for item in items]
@@ -158,7 +158,7 @@ def test_a_client_alone_keeps_the_order_of_deadlines() -> None:
     jobs = [job(None, float(deadline), cost_us=10**9) for deadline in (3, 1, 2, 5, 4)]
     for item in jobs:
         queue.put(item)
-    queue.close(1)
+    queue.close()
     taken = []
     while (items := queue.take()) is not None:
         taken += items
@@ -228,3 +228,21 @@ def test_a_batch_is_stopped_and_those_with_time_run_again(serve: Serve, peer: Ca
         connected.send(encode(Cancel(id=2)))
         connected.send(encode(Cancel(id=3)))
         assert {reply.code for reply in replies(connected, 2).values()} == {Code.CANCELLED}
+
+
+def test_a_job_that_the_model_has_no_time_left_for_is_not_begun(serve: Serve, peer: Callable[[str], Peer]) -> None:
+    served = serve()
+    (model,) = served.server._desk.models.values()
+    (whole,) = model._ranges.values()
+    whole._exits = 1  # with a shallower exit it would be begun all the same
+    connected = peer(served.server.endpoint)
+    ask(connected, 1, 0.0, 100.0)
+    assert replies(connected, 1)[1].code is Code.OK  # it has just run, and must not be tried for a second
+    whole.times.alone.p50_s = 60.0
+    ask(connected, 2, 0.0, 30.0)
+    refused = replies(connected, 1)[2]
+    assert refused.code is Code.DEADLINE_EXCEEDED
+    assert "too few for this model" in refused.message
+    whole.ran_s = -math.inf
+    ask(connected, 3, 0.0, 30.0)
+    assert replies(connected, 1)[3].code is Code.OK  # tried again: it may have become quicker

@@ -1,6 +1,8 @@
 """The client against a server that says whatever the test wants."""
 
 import math
+import select
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -312,3 +314,48 @@ def test_what_cannot_be_sent_is_refused_at_once(connect: Callable[..., EdgeClien
         ClientSettings(ping_s=0.0)
     with pytest.raises(ClientError, match="reconnect_max_ms = 1"):
         ClientSettings(reconnect_max_ms=1)
+
+
+def test_asking_leaves_the_outcomes_of_others_to_be_taken(
+    server: ScriptedServer, connect: Callable[..., EdgeClient]
+) -> None:
+    client = connect()
+    other = client.submit("driver", INPUTS, in_s(10.0))
+    assert isinstance(server.next(Request), Request)
+    asked: list[Outcome] = []
+    asking = threading.Thread(target=lambda: asked.append(client.ask("driver", INPUTS, in_s(10.0), priority=1)))
+    asking.start()
+    request = server.next(Request)
+    assert isinstance(request, Request)
+    assert request.priority == 1
+    server.answer(other.id)
+    server.answer(request.id, 3.0)
+    asking.join(15.0)
+    assert [outcome.outputs["y"][0] for outcome in asked] == [3.0]
+    readable, _, _ = select.select([client], [], [], 15.0)
+    assert readable == [client]
+    (taken,) = client.take()
+    assert taken.handle is other
+    assert select.select([client], [], [], 0.0)[0] == []
+
+
+def test_asking_ends_with_the_server(server: ScriptedServer, connect: Callable[..., EdgeClient]) -> None:
+    client = connect()
+    asked: list[Outcome] = []
+    asking = threading.Thread(target=lambda: asked.append(client.ask("driver", INPUTS, in_s(60.0))))
+    asking.start()
+    server.next(Request)
+    server.socket.close()
+    asking.join(15.0)
+    assert [outcome.code for outcome in asked] == [Code.UNAVAILABLE]
+
+
+def test_asking_ends_with_the_client(server: ScriptedServer, connect: Callable[..., EdgeClient]) -> None:
+    client = connect()
+    asked: list[Outcome] = []
+    asking = threading.Thread(target=lambda: asked.append(client.ask("driver", INPUTS, in_s(60.0))))
+    asking.start()
+    server.next(Request)
+    client.close()
+    asking.join(15.0)
+    assert [outcome.code for outcome in asked] == [Code.CANCELLED]

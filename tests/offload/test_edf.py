@@ -16,7 +16,7 @@ def job(number: int, deadline_s: float = 1.0, priority: int = 5) -> Job:
 
 
 def drained(queue: DeadlineQueue) -> list[Job]:
-    queue.close(1)
+    queue.close()
     taken = []
     while (items := queue.take()) is not None:
         taken += items
@@ -67,6 +67,25 @@ def test_a_worker_waits_for_a_job_and_leaves_when_closed() -> None:
     worker.start()
     item = job(1)
     queue.put(item)
-    queue.close(1)
+    queue.close()
     worker.join(10.0)
     assert taken == [[item], None]
+
+
+def test_every_worker_leaves_when_closed() -> None:
+    queue = DeadlineQueue()
+    queue.put(job(1))
+    queue.close()
+    assert queue.take() is not None
+    assert [queue.take() for _ in range(3)] == [None, None, None]
+
+
+def test_a_discarded_job_is_discarded_once() -> None:
+    queue = DeadlineQueue()
+    parked, waiting = job(1), job(2)
+    queue.put(waiting)
+    assert queue.discard(parked)
+    assert not queue.discard(parked)
+    assert queue.discard(waiting)
+    assert not queue.discard(waiting)
+    assert len(queue) == 0

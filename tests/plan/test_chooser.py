@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from runtime.plan.build import place
@@ -11,7 +12,7 @@ from runtime.plan.conditions import Conditions, Way
 from runtime.plan.errors import PlanError
 from runtime.plan.instance import make_instance
 from runtime.plan.plan import Plan, make_plan
-from runtime.plan.problem import Cost, Device, Edge, Link, Model, Problem, Segment
+from runtime.plan.problem import Cost, Device, Edge, Exit, Link, Model, Problem, Segment
 from runtime.plan.schedule import Schedule
 
 
@@ -108,3 +109,83 @@ def test_a_lost_device_switches_at_once_where_there_is_no_deadline(chooser: Plan
     choice = chooser.choose(0.1, Conditions(lost=frozenset({"edge"})))
     assert (choice.index, choice.switched) == (1, True)
     assert "edge is lost" in choice.reason
+
+
+def test_waits_and_the_reply_count_with_every_plan(chooser: PlanChooser) -> None:
+    assert chooser.choose(0.0, Conditions(deadline_s=10e-3)).index == 2
+    waiting = chooser.choose(1.0, Conditions(deadline_s=10e-3, waits_s={"edge": 7e-3}))
+    assert waiting.index == 1
+    assert waiting.p99_s == pytest.approx(9e-3)
+    assert "requests wait 7 ms for edge (was 0): plan 3 has p99 11 ms" in waiting.reason
+    late = chooser.choose(2.0, Conditions(deadline_s=10e-3, waits_s={"edge": 7e-3}, reply_s=2e-3))
+    assert late.index == 0
+    assert late.p99_s == pytest.approx(5e-3)
+    assert "replies take 2 ms to get out (was 0)" in late.reason
+
+
+def test_what_is_to_be_avoided_is_left_where_there_is_a_choice(chooser: PlanChooser) -> None:
+    hot = Conditions(deadline_s=10e-3, avoid={"edge": "it burns"})
+    choice = chooser.choose(0.0, hot)
+    assert (choice.index, choice.fits) == (1, True)
+    assert chooser.looks[2].against == "edge is to be avoided: it burns"
+    assert not chooser.looks[2].fits
+    forced = chooser.choose(
+        1.0, replace(hot, lost=frozenset({"gpu"}), avoid=dict.fromkeys(("cpu", "edge"), "it burns"))
+    )
+    assert forced.index == 2
+    assert "although cpu is to be avoided: it burns and edge is to be avoided" in forced.reason
+    assert [math.isinf(look.p99_s) for look in chooser.looks] == [True, False, False]
+
+
+def test_a_plan_to_be_avoided_is_left_at_once(chooser: PlanChooser) -> None:
+    assert chooser.choose(0.0, Conditions()).index == 2
+    choice = chooser.choose(0.1, Conditions(avoid={"edge": "it burns"}))
+    assert (choice.index, choice.switched) == (1, True)
+    assert choice.reason.startswith("edge: it burns: plan 3 is left, as edge is to be avoided")
+
+
+def test_of_late_plans_another_must_be_faster_by_the_margin(chooser: PlanChooser) -> None:
+    base = Conditions(deadline_s=1e-3)
+    assert chooser.choose(0.0, base).index == 0  # 3 ms, the edge 4
+    near = replace(base, slowdown={"gpu": 1.4})  # 4.2 ms
+    assert [chooser.choose(time_s, near).index for time_s in (1.0, 3.0)] == [0, 0]
+    far = replace(base, slowdown={"gpu": 1.6})  # 4.8 ms
+    assert [chooser.choose(time_s, far).index for time_s in (4.0, 4.5, 5.0)] == [0, 0, 2]
+
+
+def test_the_reason_tells_what_changed_since_the_last_switch(chooser: PlanChooser) -> None:
+    chooser.choose(0.0, Conditions(deadline_s=10e-3))
+    chooser.choose(1.0, Conditions(deadline_s=10e-3, slowdown={"edge": 1.2}))
+    choice = chooser.choose(
+        2.0, Conditions(deadline_s=10e-3, slowdown={"edge": 1.2, "gpu": 3.0}, ways={"edge": Way(2e6)})
+    )
+    assert (
+        "edge takes 1.2 times as long (was 1), the link to edge is at 2 Mbit/s (was the planned rate)" in choice.reason
+    )
+    assert "gpu" not in choice.reason  # neither plan uses it
+
+
+def early(problem: Problem) -> tuple[Problem, list[Plan]]:
+    """Return a chain with an exit on the way, and a plan to each exit."""
+    exits = (Exit("first", "in", 0.5, 0.9), Exit("last", "x", 0.5, 1.0))
+    model = msgspec.structs.replace(problem.models[0], exits=exits)
+    given = msgspec.structs.replace(problem, models=(model,))
+    made = []
+    for last in (0, 1):
+        instance = make_instance(given, (last,), "p99")
+        schedule = place(instance, [1, 1][: last + 1], [0, 0, 0], [2.0, 1.0])
+        assert schedule is not None
+        made.append(make_plan(instance, schedule, "given", 0.0, False))
+    return given, made
+
+
+def test_a_plan_goes_as_deep_as_requests_want() -> None:
+    chooser = PlanChooser(*early(board()))
+    assert chooser.choose(0.0, Conditions()).index == 0
+    deeper = chooser.choose(1.0, Conditions(least_exits={"m": "last"}))
+    assert deeper.index == 1
+    assert (
+        "requests to m want last at least: plan 1 is left, as m ends at 'first', and 'last' is asked" in deeper.reason
+    )
+    assert chooser.choose(2.0, Conditions(least_exits={"m": "unknown"})).index == 1
+    assert chooser.choose(4.0, Conditions()).index == 0

@@ -13,13 +13,16 @@ from devices.profile import Latency, Origin, Profile, SegmentFigures, Source, wr
 from devices.profile.figures import Figure
 from runtime.plan.file import read_problem, write_problem
 from runtime.plan.plan import read_plan
+from runtime.plan.settings.haxconn import shared_xavier
 from runtime.plan.settings.random_graphs import layered
+from runtime.plan.settings.splits import tx2_pair
 from tests.runtime.pack.commands import Commands
 
 pytest.importorskip("ortools", reason="exact plans need OR-tools")
 pytest.importorskip("pymoo", reason="the Pareto search needs pymoo")
 DRIVING = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
 SOURCE = Source("declared for a test", Origin.DECLARED, "none")
+SMALL = Path(__file__).parents[2] / "examples" / "plan" / "wired20x3.json"
 QUICK = ("--time-limit-s", "3", "--points", "1", "--steps", "200")
 
 
@@ -92,12 +95,12 @@ def test_the_files_and_pictures_of_a_problem(headway: Commands, tmp_path: Path) 
     out = tmp_path / "plans"
     given = tmp_path / "p.json"
     write_problem(layered(6, 2, 1), given)
-    assert headway("plan", "--problem", given, "--search", "--steps", "200", "--out", out, "--gantt") == 0, (
-        headway.error
-    )
+    assert (
+        headway("plan", "--problem", given, "--search", "--steps", "200", "--most", "2", "--out", out, "--gantt") == 0
+    ), headway.error
     plan = read_plan(out / "plan1.json")
     assert (out / "plan1.png").read_bytes().startswith(b"\x89PNG")
-    assert re.search(r"single .* baseline +unit1 6", headway.out)
+    assert re.search(r"only unit1 .* 100%, 100% +baseline +unit1 6", headway.out)
     assert re.search(r"plan 1 .* within \d+\.\d\d %", headway.out)
     assert f"{plan.latency_ms:.4g}" in headway.out
 
@@ -123,6 +126,59 @@ def test_profiles_that_lack_or_contradict(headway: Commands, profile: Callable[.
     assert "furlong" in headway.error
 
 
+def test_what_a_profile_contradicts_itself_in_is_told(
+    headway: Commands, profile: Callable[..., Path], tmp_path: Path
+) -> None:
+    text = profile("units").read_text()
+    broken = tmp_path / "broken.toml"
+    for pattern, instead, why in (
+        (r"p99 = [\d.]+", "p99 = 0.0001", "percentiles [1.0, 0.0001] ms: they must not fall"),
+        (r'(segments.energy\]\nvalue = [\d.]+\nunit = )"\w+"', r'\1"s"', "energy has unit 's': must be one of ['J', "),
+        (r"value = 1.0\np99", "value = -1.0\np99", "Expected `float` >"),
+        (r'source = "s1"', 'source = "s2"', "has source 's2': must be one of ['s1']"),
+    ):
+        changed = re.sub(pattern, instead, text, count=1)
+        assert changed != text, text[:600]
+        broken.write_text(changed)
+        assert headway("plan", DRIVING, "--profiles", broken) == 78
+        assert why in headway.error, headway.error
+
+
+def test_a_graph_over_the_exact_solvers_limit_falls_back_and_says_the_gap(headway: Commands, tmp_path: Path) -> None:
+    given = tmp_path / "p.json"
+    write_problem(layered(151, 2, 0), given)
+    assert headway("plan", "--problem", given, "--exact", "--steps", "10", "--most", "2") == 0
+    assert "note: 151 tasks are over the exact solver's limit of 150: searched instead" in headway.error
+    assert re.search(r"plan 1 .* within \d+\.\d\d %", headway.out)
+
+
+def test_rates_and_an_accuracy_floor(headway: Commands, tmp_path: Path) -> None:
+    given, kept = tmp_path / "p.json", tmp_path / "kept.json"
+    write_problem(shared_xavier(models=("AlexNet",), copies=2), given)
+    report = headway.json(
+        "plan", "--problem", given, "--rates-hz", "100,200", "--keep-problem", kept, "--search", *QUICK
+    )
+    assert [model.period_s for model in read_problem(kept).models] == [0.01, 0.005]
+    assert {task["run"] for task in report["plans"][0]["tasks"] if task["model"] == "AlexNet 2"} == {0, 1}
+    assert headway("plan", "--problem", given, "--accuracy-floor", "0.9", *QUICK) == 78
+    assert "accuracy_floor needs exits" in headway.error
+    stages = Path(__file__).parents[2] / "examples" / "plan" / "xavier_width_stages.json"
+    assert headway("plan", "--problem", stages, "--accuracy-floor", "0.999", *QUICK) == 1
+    assert re.search(r"reaches accuracy 0\.99\d* at most: its floor is 0\.999", headway.error)
+
+
+def test_every_split_of_a_model(headway: Commands, tmp_path: Path) -> None:
+    given = tmp_path / "p.json"
+    write_problem(tx2_pair(rate_bps=8e6), given)
+    rows = headway.json("plan", "--problem", given, "--splits", "cpu,gpu")["splits"]
+    assert len(rows) == len(read_problem(given).models[0].segments) - 1
+    assert rows[-1]["first_there"] is None
+    best = min(rows, key=lambda row: row["latency_ms"])
+    assert best["pareto"]
+    assert headway("plan", "--problem", given, "--splits", "cpu,gpu") == 0
+    assert re.search(rf"\* +{best['latency_ms']:.4g} .* {best['first_there']}\n", headway.out)
+
+
 WRONG: list[tuple[tuple[Any, ...], str]] = [
     ((), "say which packages"),
     ((DRIVING,), "say what the segments cost"),
@@ -133,6 +189,11 @@ WRONG: list[tuple[tuple[Any, ...], str]] = [
     (("--problem", "p.json", "--points", "0"), "must be at least 1"),
     (("--problem", "p.json", "--gantt"), "draws into the folder of --out"),
     ((DRIVING, "--profiles", "a,,b"), "names nothing between its commas"),
+    (("--problem", "p.json", "--quantile", "p90"), "must be p50 or p99"),
+    (("--problem", "p.json", "--accuracy-floor", "1.5"), "must be 0 to 1"),
+    (("--problem", SMALL, "--rates-hz", "5,x"), "'x': must be a number above 0"),
+    (("--problem", SMALL, "--rates-hz", "5,5,5"), "3 rates for 1 models"),
+    (("--problem", SMALL, "--splits", "cpu"), "1 devices: must be two"),
 ]
 
 

@@ -14,6 +14,7 @@ from runtime.plan.instance import make_instance
 from runtime.plan.plan import better_or_same, pareto, thin
 from runtime.plan.planner import Options, Report, plan_problem
 from runtime.plan.problem import Cost, Device, Edge, Exit, Link, Memory, Model, Problem, Segment
+from runtime.plan.settings.blocks import vision_graph, xavier_blocks
 from runtime.plan.settings.random_graphs import layered
 from tests.plan.problems import problem
 
@@ -90,6 +91,38 @@ def test_one_level_holds_for_the_whole_device() -> None:
         placed = {task.segment: task for task in plan.tasks if task.device == "gpu"}
         times = {round(task.end_ms - task.start_ms, 6) for task in placed.values()}
         assert len(times) <= 1
+
+
+def test_plans_are_fast_in_99_of_100_runs_unless_the_median_is_asked_for() -> None:
+    """Device a is faster in the median, b in the p99: which one is the fastest plan?"""
+    costs = {"a": Cost(1e-3, 9e-3), "b": Cost(2e-3, 3e-3)}
+    given = Problem("p", (Device("a"), Device("b")), (Model("m", (Segment("x", costs),)),), (Link("a", "b"),))
+    safe, usual = quick(given).plans[0], quick(given, quantile="p50").plans[0]
+    assert (safe.placement, usual.placement) == ({"m": {"x": "b"}}, {"m": {"x": "a"}})
+    assert (safe.quantile, usual.quantile) == ("p99", "p50")
+    assert [safe.latency_ms, usual.latency_ms] == pytest.approx([3.0, 1.0])
+    assert [safe.latency_p50_ms, usual.latency_p99_ms] == pytest.approx([2.0, 9.0])
+    with pytest.raises(PlanError, match="a deadline is kept by p99 times"):
+        quick(given.with_deadline(1.0), quantile="p50")
+
+
+def test_each_plan_is_told_beside_everything_on_one_device() -> None:
+    given = layered(8, 2, 1)
+    report = quick(given)
+    alone = {name: report.baselines[f"only {name}"] for name in ("unit0", "unit1")}
+    for name, baseline in alone.items():
+        assert set(baseline.placement[given.models[0].name].values()) == {name}
+    best = min(alone.values(), key=lambda plan: plan.latency_ms)
+    assert report.baselines["single"].latency_ms == best.latency_ms
+    first = report.table()["plans"][0]
+    assert first["of_single"]["latency"] == pytest.approx(report.plans[0].latency_ms / best.latency_ms)
+    assert first["of_single"]["energy"] == pytest.approx(report.plans[0].energy_mj / best.energy_mj)
+
+
+def test_a_chain_under_a_cap_on_its_energy_is_proven() -> None:
+    """The relaxation has to see the whole chain in one row: its rows a task prove nothing."""
+    report = quick(xavier_blocks(vision_graph("ti")), points=3, time_limit_s=12.0, workers=2)
+    assert sum(plan.optimal for plan in report.plans) >= 3
 
 
 def test_a_deadline_counts_with_p99_and_one_that_cannot_be_kept_says_the_least_possible() -> None:

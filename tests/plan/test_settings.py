@@ -1,17 +1,24 @@
 """The published settings: their figures, and that they plan."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from runtime.plan.baselines import heft, single_device
 from runtime.plan.check import check_schedule
-from runtime.plan.file import check_problem
+from runtime.plan.errors import PlanError
+from runtime.plan.file import check_problem, read_problem
+from runtime.plan.goal import violation
 from runtime.plan.graphs import Graph
 from runtime.plan.instance import make_instance
-from runtime.plan.problem import Edge, Exit
+from runtime.plan.planner import Options, plan_problem
+from runtime.plan.problem import Cost, Edge, Exit, Problem
 from runtime.plan.schedule import energy_j, latency_s
 from runtime.plan.search import search
+from runtime.plan.settings.blocks import SIZES, vision_graph, xavier_blocks
 from runtime.plan.settings.haxconn import shared_xavier
-from runtime.plan.settings.random_graphs import chain, layered, wired
+from runtime.plan.settings.random_graphs import chain, layered, server, wired
 from runtime.plan.settings.splits import pareto_splits, sweep, tx2_pair
 from runtime.plan.settings.widths import Assumptions, published_totals, xavier_widths
 
@@ -78,6 +85,78 @@ def test_what_a_slice_does_not_save_is_paid_by_every_stage() -> None:
     gpu = single_device(instance, 0)
     assert gpu is not None
     assert max(gpu.ends_s) == pytest.approx(published_totals()["gpu"].time_s * (0.8 + 3 * 0.2))
+
+
+@pytest.mark.parametrize(("size", "published_g"), [("ti", 1.3), ("s", 4.5), ("b", 17.7)])
+def test_a_vision_graph_network_computes_as_much_as_is_published(size: str, published_g: float) -> None:
+    graph = vision_graph(size)
+    assert sum(graph.macs.values()) == pytest.approx(1e9 * published_g, rel=0.035)
+    assert len(graph.segments) == 2 + 2 * SIZES[size][0]
+
+
+def test_blocks_trade_the_gpus_speed_for_the_dlas_energy() -> None:
+    pytest.importorskip("ortools", reason="exact plans need OR-tools")
+    pytest.importorskip("pymoo", reason="the Pareto search needs pymoo")
+    problem = xavier_blocks(vision_graph("ti"), irregular=2.0)
+    check_problem(problem)
+    costs = {segment.id: segment.costs for segment in problem.models[0].segments}
+    even = {segment.id: segment.costs for segment in xavier_blocks(vision_graph("ti"), 1.0).models[0].segments}
+    for name in costs:
+        mine, theirs = costs[name]["dla0"], even[name]["dla0"]
+        assert isinstance(mine, Cost)
+        assert isinstance(theirs, Cost)
+        assert mine.p50_s == pytest.approx(theirs.p50_s * (2.0 if name.endswith("-graph") else 1.0))
+    total = published_totals()["gpu"]
+    report = plan_problem(problem, Options(time_limit_s=4.0, points=2, steps=200, generations=2, workers=1))
+    assert report.plans[0].latency_ms == pytest.approx(1e3 * total.time_s)
+    assert 1e3 * total.energy_j / report.plans[-1].energy_mj > 1.5
+
+
+def test_a_server_keeps_the_small_gpus_memory() -> None:
+    problem = server(20, 2)
+    check_problem(problem)
+    instance = make_instance(problem)
+    found = search(instance, steps=500)
+    assert found is not None
+    check_schedule(instance, found)
+    assert violation(instance, found) == 0.0
+    alone = single_device(instance, instance.devices.index("gpu1"))
+    assert alone is not None
+    assert violation(instance, alone) > 0.0
+    assert latency_s(instance, found.ends_s) < latency_s(instance, alone.ends_s)
+
+
+def test_splits_that_make_no_sense_are_refused() -> None:
+    problem = tx2_pair()
+    for given, here, there, why in (
+        (problem, "cpu", "dla", "no device 'dla' to split at"),
+        (problem, "cpu", "cpu", "'cpu' is given twice"),
+        (problem, "gpu", "cpu", "inputs do not come from 'gpu'"),
+        (shared_xavier(), "gpu", "dla", "splits are of one model"),
+    ):
+        with pytest.raises(PlanError, match=why):
+            sweep(given, here, there)
+
+
+def test_the_example_problems_are_what_the_settings_make() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "plan"
+    if not folder.is_dir():
+        pytest.skip("examples are not shipped with the package")
+    made = {
+        "xavier_googlenet_alexnet": shared_xavier(1.1),
+        "xavier_vig_blocks": xavier_blocks(vision_graph("s")),
+        "tx2_alexnet_split": tx2_pair(watts=1.3),
+        "cpu_two_gpus": server(24, 1),
+        "layered25x4": layered(25, 4, 1),
+        "wired20x3": wired(20, 3, 3),
+    }
+    for name, problem in made.items():
+        assert msgspec.json.decode(msgspec.json.encode(problem), type=Problem) == read_problem(folder / f"{name}.json")
+    assert [item.id for item in read_problem(folder / "xavier_width_stages.json").models[0].exits] == [
+        "exit1",
+        "exit2",
+        "final",
+    ]
 
 
 @pytest.mark.parametrize("made", [chain, layered, wired])

@@ -37,6 +37,8 @@ class Segment:
     def run(self, inputs, cancel=None):
         if Path(sys.argv[-1] + ".gone").exists():
             raise SegmentError("segment 'x' failed on cpu:0+f32: the device does not answer")
+        if Path(sys.argv[-1] + ".dead").exists():
+            raise SystemExit("the driver takes the thread along")
         return self.inner.run(inputs, cancel)
 
 class Faulty:
@@ -123,6 +125,25 @@ def test_a_device_lost_in_mid_run_switches_the_plan_and_says_so(folder: Path) ->
             assert "cpu:0+f32 is lost" in then["why"]
             assert "does not answer" in then["lost"]["cpu:0+f32"]
             assert then["in_force"] == "without cpu:0+f32"
+    finally:
+        end(process)
+        end_owner(folder / "headway-guard.sock")
+
+
+def test_a_worker_that_dies_in_mid_run_switches_the_plan(folder: Path) -> None:
+    plans(folder / "plans", problem("cpu:0+f32", "cpu"))
+    path = configured(folder, ["cpu:0+f32", "cpu"])
+    process = started(folder, FAULTY, str(path))
+    try:
+        await_ready(folder / "d.sock")
+        with headway.Client(folder / "d.sock", timeout_s=10.0) as client:
+            assert used(client) == {"cpu:0+f32"}
+            Path(f"{path}.dead").touch()
+            with pytest.raises(headway.HeadwayError, match="takes the thread along"):
+                used(client)
+            wait_for(lambda: told(client)["switches"] == 1)
+            assert used(client) == {"cpu"}
+            assert "the worker of cpu:0+f32 has died" in told(client)["lost"]["cpu:0+f32"]
     finally:
         end(process)
         end_owner(folder / "headway-guard.sock")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,7 +26,7 @@ from runtime.execute.executor import Executor, ExecutorSettings
 from runtime.execute.request import Ending, Reply, Request, Status
 from runtime.execute.worker import Device
 from tests.models import write_exit_package
-from tests.processes import end, start
+from tests.processes import end, start, wait_for
 
 IMAGE = {"image": np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)}
 HEAD = {"trunk1": "here", "head1": "here"}
@@ -240,4 +241,39 @@ def test_a_worker_that_dies_ends_its_requests_and_takes_no_more(tmp_path: Path) 
             assert (reply.status, "dying" in reply.message) == (Status.UNAVAILABLE, True)
         assert "the worker of dying has died" in executor.lost["dying"]
     finally:
+        executor.close()
+
+
+def test_a_device_that_does_not_stop_is_lost_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    class Stubborn(OnnxRuntimeBackend):
+        stubborn = False
+
+        def upload(self, array: Any) -> Any:
+            if self.stubborn:
+                running.set()
+                assert go_on.wait(PATIENCE_S)
+            return super().upload(array)
+
+    monkeypatch.setattr("runtime.execute.worker._STUCK_S", 0.0)
+    package = write_exit_package(tmp_path / "m")
+    backend = Stubborn("stubborn")
+    executor = Executor([Device(backend)], ExecutorSettings(warm_up_runs=1))
+    executor.start()
+    try:
+        executor.load(package)
+        backend.stubborn = True
+        replies: SimpleQueue[Reply] = SimpleQueue()
+        executor.submit(Request(1, package.name, IMAGE), replies.put)
+        assert running.wait(PATIENCE_S)
+        assert executor.lost == {}
+        executor.cancel(1)
+        assert "does not stop what it runs for a request that has ended" in executor.lost["stubborn"]
+        executor.submit(Request(2, package.name, IMAGE), replies.put)
+        assert [replies.get(timeout=PATIENCE_S).status for _ in range(2)] == [Status.CANCELLED, Status.UNAVAILABLE]
+        go_on.set()
+        wait_for(lambda: not executor.lost)
+    finally:
+        go_on.set()
         executor.close()

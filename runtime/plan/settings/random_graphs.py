@@ -7,12 +7,15 @@ Reference: DiviML; randomly wired networks: Xie et al., ICCV 2019 (Watts-Strogat
 """
 
 import random
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import combinations, pairwise
 
-from runtime.plan.problem import Cost, Device, Edge, Link, Model, Problem, Segment
+from runtime.plan.problem import Cost, Device, Edge, Link, Memory, Model, Problem, Segment
 
 SPEEDS = (1.0, 2.5, 0.6, 1.6)
 """Speed of device k (k mod 4) relative to the first."""
+SERVER = {"cpu": 1.0, "gpu0": 9.0, "gpu1": 5.0}
+"""A CPU and two unlike GPUs: speed relative to the CPU; declared."""
 
 
 def chain(count: int, devices: int, seed: int) -> Problem:
@@ -40,6 +43,46 @@ def layered(count: int, devices: int, seed: int, width: int = 4) -> Problem:
 
 def wired(count: int, devices: int, seed: int, neighbours: int = 4, rewire: float = 0.5) -> Problem:
     """Return a randomly wired graph: a Watts-Strogatz ring, each edge directed from the lower to the higher node."""
+    return _problem(f"wired{count}x{devices}_{seed}", _ring(count, seed, neighbours, rewire), count, devices, seed)
+
+
+def server(count: int, seed: int, gpu_bytes: float = 256e6) -> Problem:
+    """Return a randomly wired network on a CPU and two unlike GPUs over PCIe, the slower one short of memory.
+
+    Speeds, the bus (10 us, 12 GB/s, one transfer at a time) and powers are declared. A segment's time on a device is
+    drawn around its speed, so that some run best on the slower GPU; a GPU takes 20 us to be started at all.
+
+    Args:
+        gpu_bytes: Memory of the slower GPU [byte]; a segment holds 4 to 64 MB.
+    """
+    name = f"wired{count}_cpu_2gpu_{seed}"
+    rng = random.Random(f"{name} costs")
+    watts = {"cpu": 60.0, "gpu0": 220.0, "gpu1": 70.0}
+    segments = []
+    for index in range(count):
+        work_s, held = rng.lognormvariate(0.0, 0.8) * 3e-3, rng.uniform(4e6, 64e6)
+        costs: dict[str, Cost | tuple[Cost, ...] | None] = {}
+        for device, speed in SERVER.items():
+            start_s = 0.0 if device == "cpu" else 20e-6
+            time_s = round(start_s + work_s / speed * rng.uniform(0.6, 1.7), 7)
+            costs[device] = Cost(time_s, round(1.2 * time_s, 8), round(time_s * watts[device], 7), round(held))
+        segments.append(Segment(f"s{index}", costs))
+    ends = list(SERVER)
+    links = tuple(
+        Link(a, b, latency_s=10e-6, rate_bps=96e9, j_per_byte=1e-10, channel="pcie") for a, b in combinations(ends, 2)
+    )
+    model = Model(name, tuple(segments), _flows(_ring(count, seed, 4, 0.75), rng, (200_000, 800_000, 3_200_000)))
+    return Problem(
+        name,
+        tuple(Device(device) for device in ends),
+        (model,),
+        links,
+        (Memory("gpu1", gpu_bytes, ("gpu1",)),),
+        source=f"made by headway, seed {seed}: a randomly wired network; speeds, bus and powers declared, not measured",
+    )
+
+
+def _ring(count: int, seed: int, neighbours: int, rewire: float) -> list[tuple[int, int]]:
     rng = random.Random(seed)
     edges = set()
     for node in range(count):
@@ -48,7 +91,7 @@ def wired(count: int, devices: int, seed: int, neighbours: int = 4, rewire: floa
             if rng.random() < rewire:
                 other = rng.choice([item for item in range(count) if item != node])
             edges.add((min(node, other), max(node, other)))
-    return _problem(f"wired{count}x{devices}_{seed}", sorted(edges), count, devices, seed)
+    return sorted(edges)
 
 
 def _problem(name: str, edges: list[tuple[int, int]], count: int, devices: int, seed: int) -> Problem:
@@ -62,13 +105,7 @@ def _problem(name: str, edges: list[tuple[int, int]], count: int, devices: int, 
             time_s = round(work_s / SPEEDS[k % 4] * rng.uniform(0.6, 1.7), 6)
             costs[device] = Cost(time_s, round(1.3 * time_s, 7), round(time_s * 4.0 * SPEEDS[k % 4] ** 1.5, 9))
         segments.append(Segment(f"s{index}", costs))
-    readers: dict[int, list[str]] = {}
-    for source, reader in edges:
-        readers.setdefault(source, []).append(f"s{reader}")
-    flows = tuple(
-        Edge(f"s{source}", tuple(found), rng.choice((50_000, 100_000, 200_000, 400_000)))
-        for source, found in sorted(readers.items())
-    )
+    flows = _flows(edges, rng, (50_000, 100_000, 200_000, 400_000))
     links = tuple(
         Link(a, b, latency_s=2e-5, rate_bps=8e9, j_per_byte=1e-9) for i, a in enumerate(names) for b in names[i + 1 :]
     )
@@ -76,3 +113,10 @@ def _problem(name: str, edges: list[tuple[int, int]], count: int, devices: int, 
     return Problem(
         name, tuple(Device(item) for item in names), (Model(name, tuple(segments), flows),), links, source=origin
     )
+
+
+def _flows(edges: list[tuple[int, int]], rng: random.Random, sizes: Sequence[int]) -> tuple[Edge, ...]:
+    readers: dict[int, list[str]] = {}
+    for source, reader in edges:
+        readers.setdefault(source, []).append(f"s{reader}")
+    return tuple(Edge(f"s{source}", tuple(found), rng.choice(sizes)) for source, found in sorted(readers.items()))

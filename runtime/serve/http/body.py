@@ -16,7 +16,7 @@ from runtime.serve.oip.errors import Cause, OipError
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 MOST_BYTES = 64 * 2**20
 PATIENCE_S = 30.0
-_ALIGNMENT = 64
+ALIGNMENT = 64
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 _IN_THREAD_BYTES = 65_536  # smaller ones are packed and unpacked sooner than another thread begins
 
@@ -72,8 +72,8 @@ async def _piece(receive: Receive) -> tuple[bytes, bool]:
 
 
 async def _fill(receive: Receive, piece: bytes, length: int, json_length: int) -> memoryview:
-    room: Any = np.empty(length + _ALIGNMENT, np.uint8)
-    begin = -(room.__array_interface__["data"][0] + json_length) % _ALIGNMENT
+    room: Any = np.empty(length + ALIGNMENT, np.uint8)
+    begin = -(room.__array_interface__["data"][0] + json_length) % ALIGNMENT
     body = memoryview(room)[begin : begin + length]
     filled, more = 0, True
     while True:

@@ -1,7 +1,8 @@
 """POST /v2/models/{name}[/versions/{version}]/infer, from the raw request to the raw answer.
 
-The one path where time counts; it stands beside the routes, not among them. The tensors of the answer are sent as they
-lie in memory. A client that goes away while its request runs has it stopped.
+It stands beside the routes, not among them, since time counts here; most requests don't even get this far, see
+`protocol`. The tensors of the answer are sent as they lie in memory. A client that goes away while its request runs has
+it stopped.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Any
 from runtime.execute.request import Reply
 from runtime.serve.http.body import DisconnectedError, Receive, declared_length, packed, packing, read_body, unpacked
 from runtime.serve.http.codec import Body, decode, encode
+from runtime.serve.oip.access import Access
 from runtime.serve.oip.calls import Asked, Call, Calls, chosen, told
 from runtime.serve.oip.options import read_options
 
@@ -32,17 +34,45 @@ def target(path: str) -> tuple[str, str] | None:
     return None
 
 
+def check_access(access: Access, headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a request of somebody who may not ask.
+
+    Raises:
+        OipError: It lacks the token, or a web page made it.
+    """
+    access.check(_text(headers.get(b"authorization")))
+    access.check_origin(_text(headers.get(b"origin")), _text(headers.get(b"host")))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
 class InferHandler:
     """Answers inferences.
 
     Args:
         calls: Runs them.
+        access: What clients must bring.
         loop: The event loop.
     """
 
-    def __init__(self, calls: Calls, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, calls: Calls, access: Access, loop: asyncio.AbstractEventLoop) -> None:
         self._calls = calls
-        self._loop = loop
+        self.access = access
+        self.loop = loop
+
+    def begin(
+        self, model: tuple[str, str], body: memoryview, json_length: int | None, began_ns: int
+    ) -> tuple[Body, Call]:
+        """Return what a body asks, and the call that answers it.
+
+        Raises:
+            OipError: It gets no answer.
+        """
+        asked = decode(body, json_length)
+        options = read_options(asked.parameters)
+        return asked, self._calls.begin(Asked(*model, asked.inputs, began_ns, tuple(asked.outputs), options))
 
     async def __call__(
         self, model: tuple[str, str], headers: Mapping[bytes, bytes], receive: Receive, send: Send
@@ -58,13 +88,12 @@ class InferHandler:
         encoding = headers.get(b"content-encoding")
         if encoding is not None:
             body = await unpacked(body, encoding)
-        asked = decode(body, json_length)
-        call = self._calls.begin(
-            Asked(*model, asked.inputs, began_ns, tuple(asked.outputs), read_options(asked.parameters))
-        )
-        reply = await (call.reply() if call.answered.done() else self._watched(call, receive))
-        await self._answer(asked, reply, packing(headers.get(b"accept-encoding", b"")), send)
-        call.sent()
+        asked, call = self.begin(model, body, json_length, began_ns)
+        reply = call.taken() if call.answered.done() else await self._watched(call, receive)
+        try:
+            await self._answer(asked, reply, packing(headers.get(b"accept-encoding", b"")), send)
+        finally:
+            self.loop.call_soon(call.sent)  # what was written leaves at the end of this turn of the loop
 
     async def _watched(self, call: Call, receive: Receive) -> Reply:
         watching: list[asyncio.Task[None]] = []
@@ -76,7 +105,7 @@ class InferHandler:
             if waiting is not None:
                 waiting.cancel()
 
-        timer = self._loop.call_later(_WATCH_AFTER_S, lambda: watching.append(self._loop.create_task(watch())))
+        timer = self.loop.call_later(_WATCH_AFTER_S, lambda: watching.append(self.loop.create_task(watch())))
         try:
             return await call.reply()
         except asyncio.CancelledError as error:
@@ -87,19 +116,27 @@ class InferHandler:
                 task.cancel()
 
     async def _answer(self, asked: Body, reply: Reply, encoding: bytes | None, send: Send) -> None:
-        head: dict[str, Any] = {"model_name": reply.model, "model_version": reply.version}
-        if asked.id:
-            head["id"] = asked.id
-        head["parameters"] = told(reply)
-        text, tensors = encode(head, chosen(reply, tuple(asked.outputs)), asked.outputs, default=asked.binary)
-        headers: Headers = [_BINARY if tensors else _JSON]
-        if tensors:
-            headers.append((b"inference-header-content-length", str(len(text)).encode()))
-        parts: list[bytes | memoryview] = [text, *tensors]
+        headers, parts = answer(asked, reply)
         if encoding is not None:
             headers.append((b"content-encoding", encoding))
             parts = [await packed(b"".join(parts), encoding)]
         await _send(send, headers, parts)
+
+
+def answer(asked: Body, reply: Reply) -> tuple[Headers, list[bytes | memoryview]]:
+    """Return headers and body of an answer; its tensors are not copied.
+
+    Raises:
+        OipError: An output cannot be written as JSON.
+    """
+    head: dict[str, Any] = {"model_name": reply.model, "model_version": reply.version}
+    if asked.id:
+        head["id"] = asked.id
+    head["parameters"] = told(reply)
+    text, tensors = encode(head, chosen(reply, tuple(asked.outputs)), asked.outputs, default=asked.binary)
+    if not tensors:
+        return [_JSON], [text]
+    return [_BINARY, (b"inference-header-content-length", str(len(text)).encode())], [text, *tensors]
 
 
 async def _send(send: Send, headers: Headers, parts: list[bytes | memoryview]) -> None:

@@ -6,15 +6,16 @@ Inferences go to their own handler, the rest to the routes. The head of a reques
 import asyncio
 import logging
 import socket
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.errors import UnavailableError
 from runtime.serve.http.body import DisconnectedError, Receive
-from runtime.serve.http.infer import InferHandler, Send, target
+from runtime.serve.http.infer import InferHandler, Send, check_access, target
+from runtime.serve.http.protocol import InferProtocol
 from runtime.serve.http.routes import error_response, routes
 from runtime.serve.oip.access import Access, join_address, server_context
 from runtime.serve.oip.calls import Calls
@@ -22,10 +23,8 @@ from runtime.serve.oip.desk import Desk
 from runtime.serve.oip.errors import Cause, OipError
 
 _log = logging.getLogger("headway.http")
-_MOST_HEAD_BYTES = 65_536
 _MOST_CONNECTIONS = 1024
 _KEEP_ALIVE_S = 75
-_HEAD_PATIENCE_S = 30.0
 
 
 class HttpApp:
@@ -39,7 +38,7 @@ class HttpApp:
     """
 
     def __init__(self, calls: Calls, desk: Desk, access: Access, loop: asyncio.AbstractEventLoop) -> None:
-        self._infer = InferHandler(calls, loop)
+        self.infer = InferHandler(calls, access, loop)
         self._routes = routes(desk)
         self._access = access
 
@@ -47,12 +46,12 @@ class HttpApp:
         """Answer one request."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
-            self._check(headers)
+            check_access(self._access, headers)
             model = target(scope["path"]) if scope["method"] == "POST" else None
             if model is None:
                 await self._routes(scope, receive, send)  # type: ignore[arg-type]
             else:
-                await self._infer(model, headers, receive, send)
+                await self.infer(model, headers, receive, send)
         except OipError as error:
             await _respond(error_response(error), scope, receive, send)
         except DisconnectedError:
@@ -62,63 +61,9 @@ class HttpApp:
             failure = OipError(Cause.INTERNAL, "the server failed; its log says why")
             await _respond(error_response(failure), scope, receive, send)
 
-    def _check(self, headers: dict[bytes, bytes]) -> None:
-        self._access.check(_text(headers.get(b"authorization")))
-        self._access.check_origin(_text(headers.get(b"origin")), _text(headers.get(b"host")))
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
-
 
 async def _respond(response: Response, scope: Any, receive: Receive, send: Send) -> None:
     await response(scope, receive, send)  # type: ignore[arg-type]
-
-
-class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which drops a connection whose request has a head without end, in bytes or in time."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._head_bytes = 0
-        self._in_head = True
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect the first head."""
-        super().connection_made(transport)
-        self._timer = self.loop.call_later(_HEAD_PATIENCE_S, transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing more."""
-        self._end_timer()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Take in what came."""
-        if self._in_head and self._head_bytes > _MOST_HEAD_BYTES:
-            self.send_400_response(f"The head of a request has at most {_MOST_HEAD_BYTES} bytes.")
-            return
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes and self._timer is None:
-            self._timer = self.loop.call_later(_HEAD_PATIENCE_S, self.transport.close)
-
-    def on_headers_complete(self) -> None:
-        """Note that the head was read."""
-        self._in_head = False
-        self._end_timer()
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Expect the next head."""
-        self._in_head, self._head_bytes = True, 0
-        super().on_message_complete()
-
-    def _end_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 class HttpServer:
@@ -132,7 +77,7 @@ class HttpServer:
     def __init__(self, app: HttpApp, access: Access) -> None:
         self._config = uvicorn.Config(
             app,
-            http=BoundedProtocol,
+            http=partial(InferProtocol, app.infer),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,

@@ -12,6 +12,7 @@ import os
 import ssl
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from runtime.config import FrontSection
@@ -135,6 +136,7 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address means this machine alone."""
     if host == "localhost":

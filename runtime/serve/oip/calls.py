@@ -79,19 +79,34 @@ class Call:
             OipError: There is no answer; the request counts as sent then.
         """
         try:
-            reply = await asyncio.shield(self.answered) if not self.answered.done() else self.answered.result()
+            reply = await asyncio.shield(self.answered)
         except asyncio.CancelledError:
             self.abandon()
             raise
+        return self._answer(reply)
+
+    def taken(self) -> Reply:
+        """Return the reply that is there already, an answer.
+
+        Raises:
+            OipError: There is no answer; the request counts as sent then.
+        """
+        return self._answer(self.answered.result())
+
+    def _answer(self, reply: Reply) -> Reply:
         if reply.status is not Status.OK:
             self.service.delivered(self.request, reply)
             raise OipError(CAUSES[reply.status], reply.message)
         return reply
 
-    def abandon(self) -> None:
-        """Stop the request: nobody waits for it any more."""
-        self.answered.add_done_callback(lambda done: self.service.delivered(self.request, done.result()))
+    def cancel(self) -> None:
+        """Stop the request; its reply will say so."""
         self.service.cancel(self.request.id)
+
+    def abandon(self) -> None:
+        """Stop the request: nobody waits for its reply any more."""
+        self.answered.add_done_callback(lambda done: self.service.delivered(self.request, done.result()))
+        self.cancel()
 
     def sent(self) -> None:
         """Tell the service that the answer has left."""
@@ -123,7 +138,7 @@ class Calls:
             asked.inputs,
             deadline_ns=asked.deadline_ns,
             priority=asked.options.priority,
-            least_exit=_least_exit(package, asked),
+            least_exit=least_exit(package, asked),
             version=package.version if asked.version else None,
         )
         answered: asyncio.Future[Reply] = self._loop.create_future()
@@ -177,7 +192,12 @@ def chosen(reply: Reply, outputs: Sequence[str]) -> Mapping[str, Array]:
     return found or reply.outputs
 
 
-def _least_exit(package: Package, asked: Asked) -> str | None:
+def least_exit(package: Package, asked: Asked) -> str | None:
+    """Return the shallowest exit that is of use: the one asked for, or the one that hands out the outputs asked for.
+
+    Raises:
+        OipError: There is no such exit.
+    """
     if not asked.outputs:
         return asked.options.least_exit
     handed_out = {each.id: package.exit_outputs(each.id) for each in package.exits}

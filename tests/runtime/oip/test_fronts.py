@@ -1,7 +1,9 @@
 """The unmodified tritonclient against the daemon: what it can ask and what it is told, over HTTP and gRPC alike."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from typing import Any
 
@@ -272,3 +274,31 @@ def test_what_is_not_served_is_said_so(client: Client) -> None:
     with pytest.raises(http.InferenceServerException) as caught:
         client.raw.get_system_shared_memory_status()
     assert client.code(caught.value) in ("404", "UNIMPLEMENTED")
+
+
+def test_the_asyncio_clients_work_too(served: Served) -> None:
+    import tritonclient.grpc.aio as grpc_aio  # type: ignore[import-untyped, unused-ignore]
+    import tritonclient.http.aio as http_aio  # type: ignore[import-untyped, unused-ignore]
+
+    async def ask(module: Any, address: str) -> Any:
+        async with module.InferenceServerClient(address) as client:
+            x = module.InferInput("x", B.shape, "FP32")
+            x.set_data_from_numpy(B)
+            results = await asyncio.gather(*(client.infer("echo", [x], request_id=str(k)) for k in range(8)))
+            return [result.as_numpy("y") for result in results]
+
+    for module, address in ((http_aio, served.http), (grpc_aio, served.grpc)):
+        for y in asyncio.run(ask(module, address)):
+            np.testing.assert_array_equal(y, B)
+
+
+def test_many_clients_at_once_get_their_own_answers(served: Served) -> None:
+    def ask(number: int) -> bool:
+        client = HttpClient(served) if number % 2 else GrpcClient(served)
+        x = np.full(20_000 + number, number, np.float32)
+        rights = [np.array_equal(client.infer("echo", {"x": x}).outputs["y"], x) for _ in range(10)]
+        client.raw.close()
+        return all(rights)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(16)))
