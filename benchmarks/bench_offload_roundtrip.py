@@ -30,8 +30,7 @@ from machine import keep, line, machine, spread
 from onnx import TensorProto, helper
 
 from devices.package import Exit, SegmentSource, write_package
-from offload.client import EdgeClient
-from offload.connection import ClientSettings, Status
+from offload.client import ClientSettings, EdgeClient, Status
 from offload.security.curve import ClientSecurity
 from offload.security.keys import KeyPair, allow, new_keys, write_keys
 from offload.wire import Code, Request, encode_with

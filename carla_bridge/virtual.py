@@ -169,6 +169,7 @@ class Loop:
         shielded: Whether the guard and the applier stand between controller and vehicle.
         method: Which tolerable deadline the perception is told; None: none, it is infinite.
         pass_m: Distance of centres at which the controller passes obstacles [m].
+        speed_mps: Speed asked for [m/s]; None: the scenario's.
     """
 
     def __init__(
@@ -178,12 +179,16 @@ class Loop:
         shielded: bool,
         method: Method | None = None,
         pass_m: float = PASS_M,
+        speed_mps: float | None = None,
     ) -> None:
         vehicle = world.vehicle
         self._world = world
         self._perception = perception
         self._method = method
-        self._controller = Controller(ControllerSettings(vehicle.l_r_m, vehicle.beta_max_rad, pass_m=pass_m))
+        aims = ControllerSettings(
+            vehicle.l_r_m, vehicle.beta_max_rad, speed_mps or world.scenario.target_speed_mps, pass_m=pass_m
+        )
+        self._controller = Controller(aims)
         settings = GuardSettings(cap_s=CAP_S, report_barrier=False)
         self._guard = Guard(vehicle, settings) if shielded else None
         self._applier = headway.Applier()
@@ -228,8 +233,12 @@ class Loop:
     def _look_up(self, state: State, beta_rad: float) -> float:
         if self._method is None:
             return math.inf
-        held = replace(state, beta_rad=beta_rad)
-        return tolerable_deadline(self._method, self._world.vehicle, held, self._world.obstacles(), CAP_S).deadline_s
+        held, obstacles = replace(state, beta_rad=beta_rad), self._world.obstacles()
+        if self._method is Method.PUBLISHED:  # it looks at the nearest obstacle alone
+            obstacles = tuple(
+                sorted(obstacles, key=lambda disc: math.dist((disc.x_m, disc.y_m), (state.x_m, state.y_m)))
+            )[:1]
+        return tolerable_deadline(self._method, self._world.vehicle, held, obstacles, CAP_S).deadline_s
 
     def _control(self) -> Command:
         held = self._applier.control_at(self._world.time_s)

@@ -39,6 +39,7 @@ def drive(
     policy: Annotated[list[str] | None, typer.Option(help="Only rows of these policies")] = None,
     max_wait_windows: Annotated[int, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = 10,
     pass_m: Annotated[float, typer.Option(help="Where the controller passes obstacles [m]; 0: blind")] = PASS_M,
+    speed_mps: Annotated[float | None, typer.Option(help="Speed asked for [m/s]; default the scenario's")] = None,
     duration_s: Annotated[float, typer.Option(help="Longest time of an episode [s]")] = 15.0,
     jobs: Annotated[int | None, typer.Option(help="Processes; default one a core")] = None,
     out: Annotated[Path, typer.Option(help="Folder for outcomes, rows and figures")] = Path("headway-drive"),
@@ -59,6 +60,8 @@ def drive(
         raise typer.BadParameter(f"{episodes}: must be at most 1000", param_hint="--episodes")
     if not 0.0 <= pass_m < math.inf:
         raise typer.BadParameter(f"{pass_m}: must not be negative", param_hint="--pass-m")
+    if speed_mps is not None and not 0.0 < speed_mps < math.inf:
+        raise typer.BadParameter(f"{speed_mps}: must be above 0", param_hint="--speed-mps")
     if not 0.0 < duration_s < math.inf:
         raise typer.BadParameter(f"{duration_s}: must be above 0", param_hint="--duration-s")
     if experiment == FLEET:
@@ -79,6 +82,7 @@ def drive(
         max_wait_windows=max_wait_windows,
         limit_s=duration_s,
         pass_m=pass_m,
+        speed_mps=speed_mps,
         seed=seed,
     )
     kinds = EXPERIMENTS[experiment].kinds(base)

@@ -37,6 +37,7 @@ class Episode:
         max_wait_windows: Longest interval [windows].
         limit_s: Longest time driven [s].
         pass_m: Distance of centres at which the controller passes obstacles [m].
+        speed_mps: Speed asked for [m/s]; None: the scenario's.
         seed: Of the experiment.
         number: Of the episode; with the seed it draws obstacles, scenery and channel, whatever the policy.
     """
@@ -52,6 +53,7 @@ class Episode:
     max_wait_windows: int = 10
     limit_s: float = 15.0
     pass_m: float = PASS_M
+    speed_mps: float | None = None
     seed: int = 1
     number: int = 0
 
@@ -114,7 +116,8 @@ def run_episode(episode: Episode) -> Outcome:
         scenario = scenario.without_obstacles()
     world = KinematicWorld(scenario, load_vehicle(episode.vehicle), episode.draw)
     perception = _perception(episode)
-    done = Loop(world, perception, episode.shield, episode.deadline, episode.pass_m).run(episode.limit_s)
+    loop = Loop(world, perception, episode.shield, episode.deadline, episode.pass_m, episode.speed_mps)
+    done = loop.run(episode.limit_s)
     world.close()
     return _outcome(done, perception)
 

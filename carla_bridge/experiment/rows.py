@@ -15,7 +15,7 @@ class Row:
     """Many episodes of one kind.
 
     Args:
-        policy, shield, noise, deadline, link, vehicle, obstacles, max_wait_windows, pass_m: What was asked for.
+        policy, shield, noise, deadline, link, vehicle, obstacles, max_wait_windows, pass_m, speed_mps: As asked for.
         episodes: How many.
         tcr_pct: Share without a hit of obstacle or kerb [%].
         collisions, kerb_hits: Over all episodes.
@@ -62,6 +62,7 @@ class Row:
     obstacles: bool
     max_wait_windows: int
     pass_m: float
+    speed_mps: float | None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row for a JSON file."""
@@ -104,6 +105,7 @@ def summarise(episode: Episode, outcomes: Sequence[Outcome]) -> Row:
         obstacles=episode.obstacles,
         max_wait_windows=episode.max_wait_windows,
         pass_m=episode.pass_m,
+        speed_mps=episode.speed_mps,
     )
 
 

@@ -21,8 +21,7 @@ from queue import SimpleQueue
 from devices.clock import Clock, MonotonicClock
 from devices.package.graph import Package
 from devices.tensor import Array
-from offload.client import EdgeClient
-from offload.connection import Status
+from offload.client import EdgeClient, Status
 from offload.errors import OffloadError
 from offload.estimate import Window
 from offload.outcome import Handle, Outcome
@@ -87,9 +86,8 @@ class EdgeDevice:
         self._refusals: list[str] = []
         self._lock = threading.Lock()
         self._remembered_s = remembered_s
-        self._since_s = -math.inf
         self._rates = Window(remembered_s)
-        self._bounds = Window(remembered_s)
+        self._bounds: deque[tuple[float, float]] = deque(maxlen=_KEPT_RUNS)
         self._runs: deque[EdgeRun] = deque(maxlen=_KEPT_RUNS)
         self._last: dict[tuple[str, tuple[str, ...]], dict[str, Array]] = {}
         self.used_s = self._clock.now_s()
@@ -178,14 +176,12 @@ class EdgeDevice:
     def link(self) -> LinkNow:
         """Return how the way to the server is now."""
         with self._lock:
-            state = self.client.state
-            if state.connected and state.since_s > self._since_s:  # it was the server, or an outage that is over
-                self._since_s, self._bounds = state.since_s, Window(self._remembered_s)
-            for window in (self._rates, self._bounds):
-                window.age(self._clock.now_s())
+            state, now_s = self.client.state, self._clock.now_s()
+            since_s = state.since_s if state.connected else -math.inf  # before, it was the server or an outage
+            self._rates.age(now_s)
             rate_bps = self._rates.quantile(_LOW) if len(self._rates) else None
-            bounded = len(self._bounds) >= _LEAST_SILENCES
-            at_most_bps = self._bounds.quantile(_LEAST_SILENCES / len(self._bounds)) if bounded else math.inf
+            bounds = [bps for at_s, bps in self._bounds if at_s >= max(since_s, now_s - self._remembered_s)]
+        at_most_bps = sorted(bounds)[_LEAST_SILENCES - 1] if len(bounds) >= _LEAST_SILENCES else math.inf
         pings = self.client.estimator.rtt_s
         return LinkNow(rate_bps, at_most_bps, 0.5 * pings.quantile(_HIGH) if len(pings) else None)
 
@@ -244,7 +240,10 @@ class EdgeDevice:
         if not sent_s > 0.0 or (bits < _LEAST_BITS and sent_s < _LONG_S):
             return
         with self._lock:
-            (self._rates if outcome.code is Code.OK else self._bounds).add(bits / sent_s, outcome.ended_s)
+            if outcome.code is Code.OK:
+                self._rates.add(bits / sent_s, outcome.ended_s)
+            else:
+                self._bounds.append((outcome.ended_s, bits / sent_s))
 
 
 def open_failed(error: OffloadError, name: str) -> str:

@@ -25,11 +25,11 @@ from devices.chain import Chain
 from devices.package import Package
 from devices.tensor import Array
 from offload.client import EdgeClient
+from offload.client.split import SplitModel
 from offload.energy import sending_j
 from offload.link import EmulatedLink, LinkModel
 from offload.outcome import Outcome
 from offload.radio import Radio
-from offload.split import SplitModel
 from offload.wire import Code
 from runtime.plan.errors import PlanError
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from devices.profile import load_profile
 from devices.tensor import Array
-from offload.client import EdgeClient, Handle, Outcome
-from offload.connection import ClientSettings
+from offload.client import ClientSettings, EdgeClient, Handle, Outcome
 from offload.link import WINDOW_S, EmulatedLink, LinkModel, Rayleigh
 from offload.link.file import read_link
 from offload.policy import Action, PolicySettings, WindowPolicy, make_estimator, make_policy

@@ -8,9 +8,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from devices.package import Exit, SegmentSource, write_package
-from offload.client import EdgeClient
+from offload.client import ClientSettings, EdgeClient, Status
 from offload.codec.choose import CodecChooser
-from offload.connection import ClientSettings, Status
 from offload.wire import Code
 from runtime.cli.edge_beside import edge_beside
 

@@ -6,7 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offload.choice import HedgeBudget, Latencies, Service, two_of
+from offload.client.choice import HedgeBudget, Latencies, Service, two_of
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=24, max_size=64).filter(lambda samples: len(samples) % 8 == 0))

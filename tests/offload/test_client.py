@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import zmq
 
-from offload.client import EdgeClient, Outcome, payload_bits
-from offload.connection import ClientSettings, Status
+from offload.client import ClientSettings, EdgeClient, Outcome, Status, payload_bits
 from offload.errors import ClientError, WireError
 from offload.link import EmulatedLink, Fixed, LinkModel
 from offload.radio import MEGABIT

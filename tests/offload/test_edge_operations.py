@@ -21,14 +21,13 @@ import zmq
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.errors import InputError, PackageError
 from devices.package import Exit, Package, SegmentSource, write_package
-from offload.client import EdgeClient
-from offload.connection import ClientSettings, Status
+from offload.client import ClientSettings, EdgeClient, Status
+from offload.client.split import SplitModel
 from offload.errors import ServerError
 from offload.server import EdgeServer
 from offload.server.clients import most_clients
 from offload.server.metrics import EdgeHttp
 from offload.server.settings import ServerSettings
-from offload.split import SplitModel
 from offload.wire import Cancel, Code, Hello, Ping, Pong, Reply, Request, Welcome, encode, encode_with
 from tests.offload.conftest import ROOT, EdgeProcess, Packages, Peer, Served, scale_by
 

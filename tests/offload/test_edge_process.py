@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from offload.client import EdgeClient, Outcome
-from offload.connection import ClientSettings, Status
+from offload.client import ClientSettings, EdgeClient, Outcome, Status
 from offload.link import EmulatedLink, Fixed, LinkModel
 from offload.radio import MEGABIT
 from offload.wire import Code, Reply, Request, encode_with

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import zmq
 
-from offload.client import EdgeClient, Outcome
-from offload.connection import ClientSettings, Status
+from offload.client import ClientSettings, EdgeClient, Outcome, Status
 from offload.errors import ClientError
 from offload.wire import (
     Cancel,

@@ -17,7 +17,7 @@ from devices.chain import Chain
 from devices.clock import MonotonicClock
 from devices.errors import BackendError
 from devices.package import Package
-from offload.client import EdgeClient
+from offload.client import ClientSettings, EdgeClient
 from offload.link import EmulatedLink, LinkModel
 from offload.link.distributions import Fixed
 from runtime.execute.edge import EdgeDevice

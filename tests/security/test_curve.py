@@ -16,8 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from devices.package import Exit, SegmentSource, write_package
-from offload.client import EdgeClient
-from offload.connection import ClientSettings, Status
+from offload.client import ClientSettings, EdgeClient, Status
 from offload.errors import ClientError
 from offload.security.curve import ClientSecurity
 from offload.security.keys import KeyPair, allow, disallow, new_keys, write_keys

@@ -17,8 +17,7 @@ import numpy as np
 from devices.clock import Clock
 from devices.package import Package
 from devices.tensor import Array
-from offload.client import EdgeClient
-from offload.connection import ClientSettings
+from offload.client import ClientSettings, EdgeClient
 from offload.errors import OffloadError
 from offload.link import EmulatedLink
 from offload.link.file import read_link

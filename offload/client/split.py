@@ -18,7 +18,7 @@ from devices.chain import Chain, ExitAnswer
 from devices.clock import Clock
 from devices.package import Package
 from devices.tensor import Array, check_inputs
-from offload.client import EdgeClient
+from offload.client.client import EdgeClient
 from offload.outcome import Handle
 
 

@@ -28,7 +28,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from devices.clock import Clock
-from offload.choice import Service
+from offload.client.choice import Service
 from offload.errors import ClientError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array, Limits
 from offload.link import EmulatedLink

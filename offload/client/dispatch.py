@@ -19,13 +19,13 @@ from functools import partial
 import msgspec
 
 from devices.clock import Clock
-from offload.choice import HedgeBudget, two_of
-from offload.connection import ClientSettings, Connection
+from offload.client.choice import HedgeBudget, two_of
+from offload.client.connection import ClientSettings, Connection
+from offload.client.timers import Timers
 from offload.frames import Array
 from offload.link import EmulatedLink, Transmission
 from offload.outcome import Handle, Outcome
 from offload.throttle import Throttle
-from offload.timers import Timers
 from offload.wire import Cancel, Code, Reply, Request, encode_header
 
 _LOG = logging.getLogger("headway.offload")

@@ -7,7 +7,7 @@
 poller, or waited for with `wait` or `ask`. Each request ends in one outcome: a server's reply, or DEADLINE_EXCEEDED at
 its deadline, CANCELLED on `cancel`, UNAVAILABLE as soon as nobody is left who could answer in time. What a server still
 says afterwards is counted and dropped, and the server is told to stop. A server is told how much time is left less the
-way back. With several servers, see `offload.dispatch` for who gets what.
+way back. With several servers, see `offload.client.dispatch` for who gets what.
 
 A thread of the client's own pings the servers, watches the deadlines and reads replies while nobody waits for them. A
 caller that waits reads them itself, so that a reply wakes one thread and not two: the sockets belong to whoever holds
@@ -32,14 +32,14 @@ from typing import TYPE_CHECKING
 import zmq
 
 from devices.clock import Clock, MonotonicClock
-from offload.connection import ClientSettings, Connection, PeerState, Status
-from offload.dispatch import Dispatcher, Pending
+from offload.client.connection import ClientSettings, Connection, PeerState, Status
+from offload.client.dispatch import Dispatcher, Pending
+from offload.client.timers import KEPT
 from offload.errors import ClientError
 from offload.estimate import LinkEstimator
 from offload.frames import Array, sent_bytes, tensor_frames
 from offload.link import EmulatedLink
 from offload.outcome import Handle, Outcome, payload_bits
-from offload.timers import KEPT
 from offload.wakeup import Wakeup
 from offload.wire import Code, Request
 
