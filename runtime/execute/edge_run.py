@@ -79,6 +79,9 @@ class EdgeRuns:
             if why is not None:
                 go_without(why)
 
+        if job.request.here:
+            go_without(f"{unit.device} was not asked: the request may not leave this board")
+            return
         self._watch(job, flow, place, unit, useful_s, begin_spare)
         try:
             give_up = unit.edge.submit(unit.package, unit.segment_ids, inputs, now_s + max(0.0, useful_s), on_outcome)

@@ -253,6 +253,8 @@ class Flow:
         if answers:
             with self._deciding:
                 self._decide(answers)
+        if not self._held:
+            return
         with self._lock:
             free = [later for later in self._held if walk.ranks[later] <= self._turn]
             self._held = [later for later in self._held if later not in free]

@@ -51,6 +51,7 @@ class Request:
         least_exit: Shallowest exit whose answer is acceptable; None: any. It is run even where the model's plan ends
             before it.
         version: Version of the model; None: the one loaded last.
+        here: Nothing of it may leave this board: what is placed on an edge server runs on its spare.
     """
 
     id: Hashable
@@ -60,6 +61,7 @@ class Request:
     priority: int = 0
     least_exit: str | None = None
     version: str | None = None
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True)

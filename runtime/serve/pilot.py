@@ -213,6 +213,7 @@ class Pilot:
             model=self._package.name,
             inputs={self._input: frame},
             deadline_ns=round((now_s + WINDOW_S) / _NS),
+            here=True,  # whether a frame is sent is the policy's choice, not a plan's
         )
         self._executor.submit(
             request, lambda reply: self._mailbox.put(partial(self._on_local, window, now_s, request, reply))

@@ -129,8 +129,10 @@ class Plans:
 
     def asked(self, model: str, deadline_s: float | None, least_exit: str | None) -> None:
         """Take in what a request asks for: its deadline, counted from when it was sent [s], and its least exit."""
-        package = self._packages.get(model)
-        place = next((i for i, each in enumerate(package.exits) if each.id == least_exit), 0) if package else 0
+        if model not in self.models:
+            return
+        exits = [each.id for each in self._packages[model].exits]
+        place = exits.index(least_exit) if least_exit in exits else 0
         with self._lock:
             self._replies.asked(model, deadline_s, place, self._clock.now_s())
 
