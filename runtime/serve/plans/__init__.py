@@ -5,7 +5,8 @@ replies     what replies tell of the devices of this board: slowdown, waits, los
 edges       what edge servers and the links to them tell; probes where no request goes
 board       what the board itself tells: temperature and throttling, cores that are busy with other work
 levels      the clocks that plans set
-plans       the choice, and what is loaded
+loading     the models of plans, of which the last few stay loaded
+plans       the choice
 """
 
 from runtime.serve.plans.plans import Plans

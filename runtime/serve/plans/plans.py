@@ -8,11 +8,11 @@ moment ago is again at once. While an edge server is asked, a plan without it is
 import logging
 import math
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from devices.clock import Clock, MonotonicClock
 from devices.errors import ClockError, DeviceError
@@ -21,14 +21,13 @@ from offload.throttle import Throttle
 from runtime.config import PlansSection
 from runtime.errors import ConfigurationError
 from runtime.execute.edge import EdgeDevice
-from runtime.execute.model import ServedModel
 from runtime.execute.request import Reply
 from runtime.plan.chooser import Choice, PlanChooser
 from runtime.plan.conditions import Conditions
-from runtime.plan.plan import Plan
 from runtime.serve.plans.board import Board
 from runtime.serve.plans.edges import Edges
-from runtime.serve.plans.folder import Here, p50_s, placed, read_folder, used_by
+from runtime.serve.plans.folder import Here, p50_s, read_folder, used_by
+from runtime.serve.plans.loading import Loading, Runner
 from runtime.serve.plans.replies import Replies
 
 _log = logging.getLogger("headway.plans")
@@ -37,22 +36,6 @@ LEAST_WAIT_S = 1e-3
 KEPT_SWITCHES = 32
 PROBES_TO_SETTLE = 4
 _MS = 1e-3
-
-
-class Runner(Protocol):
-    """What plans need of the executor."""
-
-    def prepare(
-        self, package: Package, *, placement: Mapping[str, str], spare: str | None, last_exit: str | None
-    ) -> ServedModel: ...
-
-    def serve(self, model: ServedModel) -> None: ...
-
-    @property
-    def lost(self) -> dict[str, str]: ...
-
-    @property
-    def reserve_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +77,8 @@ class Plans:
         settings = settings or PlansSection()
         root = Path(settings.host_root)
         self._clock = clock or MonotonicClock()
-        self._packages, self._devices = packages, list(devices)
-        self._kept, self._settle_s = settings.kept, settings.settle_s
+        self._packages, self._settle_s = packages, settings.settle_s
+        self._loading = Loading(packages, devices, settings.kept)
         here = Here(packages, devices, [edge.name for edge in edges], settings.accuracy_floor)
         found = read_folder(folder, here, settings.levels, root)
         self._problem, self._levels = found.problem, found.levels
@@ -118,7 +101,6 @@ class Plans:
         self._settling = False
         self._choice: Choice | None = None
         self._in_force: str | None = None
-        self._loaded: OrderedDict[str, list[ServedModel]] = OrderedDict()
         self._switches: deque[Switch] = deque(maxlen=KEPT_SWITCHES)
         self._count = 0
 
@@ -152,7 +134,7 @@ class Plans:
         self.consider(runner)
         if self._in_force is None:
             raise ConfigurationError(f"serve.plans: every plan needs a lost device: {self.status()['lost']}")
-        self._load_beside(runner)
+        self._loading.load_beside(runner, self._in_force, self._plans, self._edges.names, self._was_lost)
 
     def consider(self, runner: Runner) -> None:
         """Choose for the conditions of now, and load what is new in force; on the thread that may take its time."""
@@ -311,54 +293,12 @@ class Plans:
         with self._lock:
             self._planned_s = p50_s(self._problem, plan)
         try:
-            for model in self._load(runner, name):
+            for model in self._loading.load(runner, name, plan, self._was_lost):
                 runner.serve(model)
         except DeviceError as error:
             self._would_not_load(name, str(error))
             return False
         return True
-
-    def _load(self, runner: Runner, name: str) -> list[ServedModel]:
-        """Return a plan's models, loaded; the plans used longest ago go."""
-        if name not in self._loaded:
-            plan = self._plans[name]
-            spare = self._spare(plan)
-            self._loaded[name] = [
-                runner.prepare(
-                    self._packages[model],
-                    placement=placed(plan, self._packages[model], spare),
-                    spare=spare,
-                    last_exit=plan.last_exit.get(model),
-                )
-                for model in plan.placement
-            ]
-        self._loaded.move_to_end(name)
-        while len(self._loaded) > self._kept:
-            self._loaded.popitem(last=False)
-        return self._loaded[name]
-
-    def _load_beside(self, runner: Runner) -> None:
-        """Load the cheapest plan without edge servers, where one in force has some."""
-        away = {*self._edges.names}
-        if self._kept < 2 or self._in_force is None or not used_by(self._plans[self._in_force]) & away:
-            return
-        unusable = away | self._was_lost.keys()
-        here = [name for name, plan in self._plans.items() if not used_by(plan) & unusable]
-        if here:
-            try:
-                self._load(runner, min(here, key=lambda name: self._plans[name].energy_mj))
-            except DeviceError as error:
-                _log.warning("no plan could be loaded beside: %s", error)
-            self._loaded.move_to_end(self._in_force)
-
-    def _spare(self, plan: Plan) -> str:
-        """Return the device here that takes over from edge servers: the plan's own, where it has one."""
-        usable = [name for name in self._devices if name not in self._was_lost] or self._devices
-        counts = dict.fromkeys(usable, 0)
-        for device in (device for each in plan.placement.values() for device in each.values()):
-            if device in counts:
-                counts[device] += 1
-        return max(usable, key=lambda name: counts[name])
 
     def _bar(self, name: str, why: str) -> None:
         """Leave a plan out from now on, unless it is the last."""
