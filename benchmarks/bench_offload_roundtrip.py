@@ -83,6 +83,7 @@ def write_identity(folder: Path) -> None:
 
 def echo(pipe: Pipe, keys: KeyPair | None) -> None:
     """Be the bare server."""
+    os.nice(10)  # as the edge server does
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = context.socket(zmq.ROUTER)
     router.setsockopt(zmq.LINGER, 0)

@@ -4,6 +4,10 @@ The bare loop has one thread, pinned to core 0. The server's computing thread is
 share core 1. The blocks alternate, so that a busy moment of the machine hits both. Each client has one request under
 way. Two models of 1 ms or more: a convolution, where batches bring nothing, and a wide layer, where they do.
 
+All have one niceness. On a machine that others use as well, Linux shares a core between groups of processes by what
+each group's tasks weigh there against all its tasks: beside a load of higher priority on core 1, the computing thread
+would get a tenth of its share of core 0, and half the rate.
+
 Then an overload: half as much again as that rate, sent on time whatever comes back, with 64 runs' time each. What is
 late must not be computed: `late starts` counts answers whose computation began after their deadline.
 
@@ -82,7 +86,6 @@ def _model(nodes: list[Any], weights: list[Any], shape: tuple[int, ...], width: 
 def bare(pipe: Pipe, model: bytes, shape: tuple[int, ...]) -> None:
     """Be the bare loop: for each number of seconds that comes, run so long and say how many runs that were."""
     os.sched_setaffinity(0, {COMPUTE_CORE})
-    os.nice(10)  # as what computes in the edge server
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -218,6 +221,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {IO_CORE})
+    os.nice(10)  # as the edge server does
     where = machine("onnxruntime", "pyzmq", "msgspec")
     print(line("machine", where))
     results = {}

@@ -53,8 +53,6 @@ class EdgeServer:
         packages: What to serve.
         settings: How.
         open_backend: Opens the device of one worker; onnxruntime on the CPU by default.
-        on_thread: Called by each thread that computes or loads before it begins, to set its priority; the I/O thread
-            decides for all of them, and keeps its own.
         clock: Passed in for tests.
     Raises:
         ServerError: no package, two of one name, or the address cannot be bound.
@@ -67,13 +65,11 @@ class EdgeServer:
         settings: ServerSettings | None = None,
         *,
         open_backend: Callable[[], Backend] = OnnxRuntimeBackend,
-        on_thread: Callable[[], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._settings = settings or ServerSettings()
         self._clock = clock or MonotonicClock()
         self._open_backend = open_backend
-        self._on_thread = on_thread or (lambda: None)
         models = self._load(packages)
         self.tally = Tally()
         """What has been counted."""
@@ -204,7 +200,6 @@ class EdgeServer:
         cores = self._settings.worker_cores
         if cores:
             os.sched_setaffinity(0, {cores[number % len(cores)]})
-        self._on_thread()
         while (jobs := self._queue.take()) is not None:
             answers, again = self._computer.compute(number, jobs)
             self._tell(lambda answers=answers, again=again: self._desk.computed(answers, again))  # type: ignore[misc]
@@ -212,7 +207,6 @@ class EdgeServer:
             self._pace.ended(number, self._clock.now_s(), expected_us, more=len(self._queue) > 0)
 
     def _bring(self) -> None:
-        self._on_thread()
         while (action := self._to_load.get()) is not None:
             action()
 

@@ -87,7 +87,8 @@ def edge(
 
     packages = read()
     raise_file_limit()
-    server = EdgeServer(packages, settings, on_thread=step_back)
+    step_back()
+    server = EdgeServer(packages, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     signal.signal(signal.SIGHUP, lambda *_: server.reload(read))

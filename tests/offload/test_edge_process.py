@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -47,11 +46,7 @@ def client(edge: EdgeProcess) -> Iterator[EdgeClient]:
 def test_it_announces_what_it_serves(edge: EdgeProcess, client: EdgeClient) -> None:
     assert edge.endpoint.startswith("tcp://127.0.0.1:")
     assert edge.models == list(client.state.models) == ["driver", "slow", "identity"]
-    ours = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, edge.process.pid) == ours
-    threads = [int(task.name) for task in Path(f"/proc/{edge.process.pid}/task").iterdir()]
-    behind = [thread for thread in threads if os.getpriority(os.PRIO_PROCESS, thread) >= max(10, ours)]
-    assert len(behind) >= 2  # what computes and what loads
+    assert os.getpriority(os.PRIO_PROCESS, edge.process.pid) >= 10
 
 
 def test_the_whole_model_answers_with_its_deepest_exit(client: EdgeClient) -> None:
