@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from devices.package import Package
@@ -83,6 +84,8 @@ class Service:
         self._ids = itertools.count(1)
         self.events = parts.events
         self._library.on_change = self._changed
+        if self._plans is not None:
+            self._plans.on_switch = partial(self.events.publish, Topic.PLAN)
 
     # Models
 

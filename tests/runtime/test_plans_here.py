@@ -185,12 +185,17 @@ def test_a_worker_that_the_executor_has_lost(tmp_path: Path) -> None:
 
 def test_three_failures_in_a_row_lose_a_device_for_a_while(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
+    told: list[dict[str, Any]] = []
+    rig.plans.on_switch = told.append
     for _ in range(3):
         rig.plans.take(Reply(1, Status.UNAVAILABLE, "segment 'x' failed on cpu:1: gone", model="driving"))
     assert rig.later()["in_force"] == "plan2"
     rig.later(31.0)
     assert rig.later()["in_force"] == "plan1"
     everything = rig.plans.describe()
+    assert told == [
+        {key: value for key, value in each.items() if key != "ago_s"} for each in everything["last_switches"][1:]
+    ]
     assert [each["to"] for each in everything["last_switches"]] == ["plan1", "plan2", "plan1"]
     assert everything["last_switches"][1]["why"].startswith("cpu:1 is lost: plan1 can't run")
 

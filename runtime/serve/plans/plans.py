@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class Switch:
     p99_ms: float | None
     fits: bool
     why: str
+
+    def table(self) -> dict[str, Any]:
+        """Return what is told of it."""
+        return {"from": self.before, "to": self.now, "p99_ms": self.p99_ms, "fits": self.fits, "why": self.why}
 
 
 class Plans:
@@ -103,6 +107,8 @@ class Plans:
         self._in_force: str | None = None
         self._switches: deque[Switch] = deque(maxlen=KEPT_SWITCHES)
         self._count = 0
+        self.on_switch: Callable[[dict[str, Any]], None] | None = None
+        """Told of each switch, on the thread that made it."""
 
     @property
     def models(self) -> frozenset[str]:
@@ -161,6 +167,8 @@ class Plans:
         self._in_force = name
         self._count += 1
         self._switches.append(switch)
+        if self.on_switch is not None:
+            self.on_switch(switch.table())
 
     def status(self) -> dict[str, Any]:
         """Return what `headway status` tells of the plans."""
@@ -203,10 +211,7 @@ class Plans:
                     "against": "" if look is None else look.against,
                 }
             )
-        switches = [
-            {"ago_s": now_s - s.at_s, "from": s.before, "to": s.now, "p99_ms": s.p99_ms, "fits": s.fits, "why": s.why}
-            for s in tuple(self._switches)
-        ]
+        switches = [{"ago_s": now_s - switch.at_s, **switch.table()} for switch in tuple(self._switches)]
         return {**self.status(), "plans": rows, "last_switches": switches}
 
     def close(self) -> None:
