@@ -181,6 +181,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "front": FrontSection,
     "guard": GuardSection,
     "offload": OffloadSection,
+    "plans": PlansSection,
 }
 
 

@@ -1,5 +1,6 @@
 """What the daemon's plans take in: the board, levels, replies, and which plans can run here."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from devices.chain import SegmentTime
 from devices.clock import VirtualClock
 from devices.errors import ClockError
 from devices.package import Package, load_package
-from runtime.config import HeatSection, PlansSection
+from offload.errors import OffloadError
+from runtime.config import HeatSection, PlansSection, load_config
 from runtime.errors import ConfigurationError
 from runtime.execute.request import Ending, Reply, Status
 from runtime.plan.problem import Cost, Device, Exit
+from runtime.serve.daemon import Daemon
 from runtime.serve.plans import Plans
 from runtime.serve.plans.board import Board
 from runtime.serve.plans.folder import Here, read_folder
@@ -291,3 +294,26 @@ def test_an_exit_that_the_package_lacks(tmp_path: Path, package: Package) -> Non
     whole = replace(package, exits=(replace(package.exits[0], id="early"), *package.exits[1:]))
     with pytest.raises(ConfigurationError, match=r"reaches an accuracy of 0\.9 for driving: the floor is 0\.95"):
         read_folder(tmp_path / "plans", Here({"driving": whole}, ["cpu"], accuracy_floor=0.95))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('plans = "PLANS"\n[plans]\nedges = { cpu = "tcp://127.0.0.1:9" }\n', "both name ['cpu']"),
+        ('plans = "PLANS"\n[plans]\nedges = { edge = "nowhere" }\n', "nowhere"),
+        ('[plans]\nedges = { edge = "tcp://127.0.0.1:9" }\n', "give serve.plans, the folder that names them"),
+        ('plans = "PLANS"\n[plans]\nprobe_s = -1\n', "probe_s"),
+        ('plans = "PLANS"\n[plans]\nedge = 1\n', "plans.edge is not one of edges, accuracy_floor"),
+        ('plans = "PLANS"\n[plans.heat]\ngpu = {}\n', "plans.heat names ['gpu']"),
+        ('plans = "PLANS"\n[offload]\nkeys = "k"\n[plans]\nedges = { edge = "tcp://127.0.0.1:9" }\n', "go together"),
+    ],
+)
+def test_configurations_that_are_refused_with_the_reason(tmp_path: Path, more: str, message: str) -> None:
+    given = problem((Device("cpu"),), {"cpu": Cost(4e-3)})
+    write(tmp_path / "plans", given, ({}, 0, 0))
+    file = tmp_path / "headway.toml"
+    head = f"[serve]\nsocket = {json.dumps(str(tmp_path / 'd.sock'))}\npackages = [{json.dumps(str(PACKAGE))}]\n"
+    file.write_text(head + more.replace("PLANS", str(tmp_path / "plans")))
+    with pytest.raises((ConfigurationError, OffloadError)) as caught:
+        Daemon(load_config(file, {}, {}))
+    assert message in str(caught.value)
