@@ -2,8 +2,10 @@
 
 All servers are processes of their own on TCP loopback, all get the same frames with copy=False at both ends, and the
 blocks of measurements alternate, so that a busy moment of the machine hits all alike. Plain against plain, and CURVE
-against CURVE. Two loads: back to back, and 50 Hz open loop, timed from the moment a request was due (no coordinated
-omission). Beside the times stands the processor time a request takes, of all threads of client and server.
+against CURVE. "bare with model" is a ROUTER that checks its input and runs the same model, and does nothing else of
+what an edge server does: no limits, deadlines, queue or counts. Two loads: back to back, and 50 Hz open loop, timed
+from the moment a request was due (no coordinated omission). Beside the times stands the processor time a request
+takes, of all threads of client and server.
 
     python benchmarks/bench_offload_roundtrip.py [--seconds 10] [--json FILE]
 """
@@ -25,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import zmq
 from machine import keep, line, machine, spread
 from onnx import TensorProto, helper
@@ -81,8 +84,8 @@ def write_identity(folder: Path) -> None:
     )
 
 
-def echo(pipe: Pipe, keys: KeyPair | None) -> None:
-    """Be the bare server."""
+def echo(pipe: Pipe, keys: KeyPair | None, model: Path | None) -> None:
+    """Be the bare server: hand the frames back; with a model, check and run it and hand its output back instead."""
     os.nice(10)  # as the edge server does
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = context.socket(zmq.ROUTER)
@@ -92,15 +95,26 @@ def echo(pipe: Pipe, keys: KeyPair | None) -> None:
         router.curve_secretkey = keys.secret.encode()
     router.bind("tcp://127.0.0.1:0")
     pipe.send(router.getsockopt_string(zmq.LAST_ENDPOINT))
+    if model is None:
+        while True:
+            router.send_multipart(router.recv_multipart(copy=False), copy=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     while True:
-        router.send_multipart(router.recv_multipart(copy=False), copy=False)
+        client, header, data = router.recv_multipart(copy=False)
+        x = np.frombuffer(data.buffer, np.float32).reshape(1, SIZE)
+        if not np.isfinite(x).all():
+            raise RuntimeError("a value is not finite")
+        (y,) = session.run(None, {"x": x})
+        router.send_multipart([client, header, y], copy=False)
 
 
 @contextmanager
-def bare_trip(keys: KeyPair | None = None) -> Iterator[Trip]:
-    """Yield the round trip through a bare DEALER, under CURVE with the server's keys."""
+def bare_trip(keys: KeyPair | None = None, model: Path | None = None) -> Iterator[Trip]:
+    """Yield the round trip through a bare DEALER, under CURVE with the server's keys; see `echo`."""
     ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=echo, args=(theirs, keys), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(target=echo, args=(theirs, keys, model), daemon=True)
     server.start()
     theirs.close()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -197,6 +211,7 @@ def main() -> None:
         write_identity(folder)
         trips = {
             "bare": stack.enter_context(bare_trip()),
+            "bare with model": stack.enter_context(bare_trip(model=next(folder.rglob("*.onnx")))),
             "edge": stack.enter_context(edge_trip(folder)),
             "bare, CURVE": stack.enter_context(bare_trip(keys)),
             "edge, CURVE": stack.enter_context(edge_trip(folder, keys)),
@@ -212,6 +227,8 @@ def main() -> None:
             for suffix in ("", ", CURVE"):
                 edge, bare = results[name][f"edge{suffix}"], results[name][f"bare{suffix}"]
                 results[name][f"ratio{suffix}"] = {key: edge[key] / bare[key] for key in edge}
+            least = results[name]["bare with model"]
+            results[name]["ratio to bare with model"] = {key: results[name]["edge"][key] / least[key] for key in least}
             for kind, figures in results[name].items():
                 print(line(f"{name}, {kind}", figures))
     keep(arguments.json, where, results)
