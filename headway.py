@@ -34,6 +34,7 @@ import math
 import mmap
 import os
 import socket
+import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ _LEAST_SHARED_BYTES = 1 << 23
 _MOST_MEMORIES = 4
 _MOST_HELD = 256
 _ALIGNMENT = 64
+_LEAST_ROOM = 4096
 _SHARE_PATIENCE_S = 1.0
 _RETRY_S = 0.01
 _NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # combining flags costs as much as sending
@@ -454,7 +456,8 @@ class _Memory:
         if answer["kind"] != "shared/1":
             self._connection.close()
             raise RequestError(answer["code"], answer["error"])
-        self._connection.setblocking(False)
+        self._connection.settimeout(None)
+        self._waits_s = 0.0
         self.segment = int(answer["segment"])
         self.size = size
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._mapped))
@@ -465,12 +468,31 @@ class _Memory:
     def alive(self) -> bool:
         """Whether the daemon still holds it."""
         try:
-            self._connection.recv(1, socket.MSG_PEEK)
+            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
             return False
         return False
+
+    def send(self, header: bytes) -> None:
+        """Send a request by this connection; OSError where the daemon is gone."""
+        self._connection.send(header, socket.MSG_NOSIGNAL)
+
+    def receive(self, until_s: float) -> Optional[bytes]:
+        """Return the next answer; nothing at the daemon's end, None at `until_s` [s]."""
+        left_s = max(0.001, until_s - time.monotonic())
+        if not left_s <= self._waits_s <= 1.02 * left_s + 0.002:  # setting it each time would cost
+            seconds, rest = divmod(left_s, 1.0)
+            timeval = struct.pack("@ll", int(seconds), int(rest * 1e6))
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            self._waits_s = left_s
+        try:
+            return self._connection.recv(65536)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def take(self, size: int) -> Optional[_Lease]:
         """Return a free piece of at least `size` bytes; None where there is none."""
@@ -511,13 +533,12 @@ class _Shared:
         self._wanted = wanted and "://" not in path and hasattr(os, "memfd_create") and hasattr(socket, "send_fds")
         self._memories: List[_Memory] = []
         self._again_s = 0.0
+        self._look_s = 0.0
 
     def take(self, size: int) -> Optional[_Lease]:
         """Return a piece of `size` bytes, None where a frame has to do."""
         if not self._wanted:
             return None
-        if not all(memory.alive for memory in self._memories):
-            self.close()
         for memory in self._memories:
             lease = memory.take(size)
             if lease is not None:
@@ -534,6 +555,14 @@ class _Shared:
             if 0 <= offset <= memory.size - array.nbytes and offset % _ALIGNMENT == 0:
                 return memory.segment, offset
         return None
+
+    def look(self) -> None:
+        """Drop the memory if the daemon that shared it is gone; asks no more than once a second."""
+        now_s = time.monotonic()
+        if now_s >= self._look_s:
+            self._look_s = now_s + 1.0
+            if not all(memory.alive for memory in self._memories):
+                self.close()
 
     def _more(self, size: int) -> Optional[_Lease]:
         wanted = max(_LEAST_SHARED_BYTES, 1 << (4 * size - 1).bit_length())
@@ -584,9 +613,11 @@ class _Calls:
             message["version"] = version
         held: List[_Lease] = []
         frames: List[np.ndarray] = []
-        message["tensors"] = [self._tensor(name, tensor, held, frames) for name, tensor in inputs.items()]
+        self.shared.look()
+        least = min(map(_size, inputs.values()), default=0) if self._direct(model, inputs) else _SHARED_FROM_BYTES
+        message["tensors"] = [self._tensor(name, tensor, held, frames, least) for name, tensor in inputs.items()]
         room = self._answer_room.get(model, 0)
-        lease = self.shared.take(room) if room else None
+        lease = self.shared.take(room) if room and (held or room > _SHARED_FROM_BYTES) else None
         if lease is not None:
             message["answer_at"] = {"segment": lease.memory.segment, "offset": lease.offset, "bytes": lease.size}
             held.append(lease)
@@ -596,9 +627,26 @@ class _Calls:
             self._held[number] = held
         return message, frames
 
+    def _direct(self, model: str, inputs: Mapping[str, np.ndarray]) -> bool:
+        """Whether all tensors should lie in shared memory, so that the request can go the shortest way."""
+        return model in self._answer_room and any(tensor.nbytes >= _SHARED_FROM_BYTES for tensor in inputs.values())
+
     def ask(self, kind: str, fields: Mapping[str, Any]) -> Dict[str, Any]:
         """Return the message of any other call."""
         return dict(fields, kind=kind, id=next(self._ids))
+
+    def memory(self, number: int) -> _Memory:
+        """Return the memory in which the answer of a request finds room."""
+        return self._held[number][-1].memory
+
+    def forget(self, number: int) -> None:
+        """Let go of all shared memory: the daemon that shared it is gone."""
+        self._held.pop(number, None)
+        self.shared.close()
+
+    def no_room(self, model: str) -> None:
+        """Learn anew what room the answers of a model take."""
+        self._answer_room.pop(model, None)
 
     def end(self, reply: Mapping[str, Any]) -> List[_Lease]:
         """Return the shared memory that the request of `reply` held, and hold it no more."""
@@ -608,17 +656,17 @@ class _Calls:
         """Return an answer; its outputs lie where they came in."""
         outputs: Dict[str, np.ndarray] = {}
         following = iter(frames)
-        large = 0
+        room = 0
         for spec in reply["tensors"]:
             at = spec.get("at")
             if at is None:
                 tensor = np.frombuffer(next(following), dtype=spec["dtype"]).reshape(spec["shape"])
             else:
                 tensor = held[-1].array(spec["dtype"], spec["shape"], at["offset"])
-            if tensor.nbytes >= _SHARED_FROM_BYTES:
-                large += tensor.nbytes + _ALIGNMENT
+            room += tensor.nbytes + _ALIGNMENT
             outputs[spec["name"]] = tensor
-        self._answer_room[reply["model"]] = large
+        if room > self._answer_room.get(reply["model"], 0):
+            self._answer_room[reply["model"]] = max(room, _LEAST_ROOM)
         left_us = reply["time_left_us"]
         return Answer(
             outputs=outputs,
@@ -631,9 +679,11 @@ class _Calls:
             version=reply["version"],
         )
 
-    def _tensor(self, name: str, tensor: np.ndarray, held: List[_Lease], frames: List[np.ndarray]) -> Dict[str, Any]:
+    def _tensor(
+        self, name: str, tensor: np.ndarray, held: List[_Lease], frames: List[np.ndarray], least: int
+    ) -> Dict[str, Any]:
         described: Dict[str, Any] = {"name": name, "dtype": _dtype_name(name, tensor), "shape": tensor.shape}
-        if tensor.nbytes >= _SHARED_FROM_BYTES:
+        if tensor.nbytes >= least and tensor.nbytes:
             place = self.shared.find(tensor)
             if place is None:
                 lease = self.shared.take(tensor.nbytes)
@@ -646,6 +696,10 @@ class _Calls:
                 return described
         frames.append(tensor)
         return described
+
+
+def _size(tensor: np.ndarray) -> int:
+    return tensor.nbytes
 
 
 def _dtype_name(name: str, tensor: np.ndarray) -> str:
@@ -748,9 +802,47 @@ class Client:
             NoAnswerError: no reply came in time.
             RequestError: the daemon refused, and says why.
         """
-        message, tensors = self._calls.infer(model, inputs, deadline_s, priority, least_exit, version)
-        reply, frames, held = self._call(message, tensors, timeout_s)
+        until_s = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        asked = (model, inputs, deadline_s, priority, least_exit, version)
+        message, tensors = self._calls.infer(*asked)
+        if not tensors and "answer_at" in message:
+            answer = self._direct(message, until_s)
+            if answer is not None:
+                return answer
+            message, tensors = self._calls.infer(*asked)
+        reply, frames, held = self._call(message, tensors, until_s - time.monotonic())
         return self._calls.answer(reply, frames, held)
+
+    def _direct(self, message: Dict[str, Any], until_s: float) -> Optional[Answer]:
+        """Ask by the connection of the shared memory; None where the daemon that held it is gone, or the room is small.
+
+        Raises:
+            UnavailableError, NoAnswerError, RequestError: as `infer`.
+        """
+        number = message["id"]
+        memory = self._calls.memory(number)
+        try:
+            memory.send(msgpack.packb(message))
+        except OSError:
+            self._calls.forget(number)
+            return None
+        while True:
+            answer = memory.receive(until_s)
+            if answer is None:
+                raise NoAnswerError("no answer from %s in time" % self._channel.path)
+            if not answer:
+                self._calls.forget(number)
+                raise UnavailableError("the daemon at %s ended before it answered" % self._channel.path)
+            reply = msgpack.unpackb(answer)
+            held = self._calls.end(reply)
+            if reply["id"] == number:
+                break
+        if reply["kind"] != "error/1":
+            return self._calls.answer(reply, (), held)
+        if reply["code"] != "ANSWER_TOO_LARGE":
+            raise RequestError(reply["code"], reply["error"])
+        self._calls.no_room(message["model"])
+        return None
 
     def models(self, every: bool = False) -> List[Dict[str, Any]]:
         """Return the models the daemon serves: name, version, inputs, exits; with `every` also those it could load."""

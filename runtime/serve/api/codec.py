@@ -88,9 +88,11 @@ def encode(message: FromDaemon) -> bytes:
 
 
 def place(
-    outputs: Mapping[str, Array], region: Region | None, segments: Segments
+    outputs: Mapping[str, Array], region: Region | None, segments: Segments, least_bytes: int = SHARED_FROM_BYTES
 ) -> tuple[tuple[Tensor, ...], list[bytes | Array]]:
-    """Return how outputs are declared, and the frames that follow; large ones are put into `region` as far as they fit.
+    """Return how outputs are declared, and the frames that follow.
+
+    Those of `least_bytes` and more are put into `region` as far as they fit.
 
     Raises:
         WireError: an output's element type does not travel, or the outputs are too large for a message.
@@ -102,7 +104,7 @@ def place(
         dtype, size, at = _NAME_OF.get(plain.dtype), plain.nbytes, None
         if dtype is None:
             raise WireError(f"output {name!r} is of {plain.dtype}: what travels is {', '.join(_DTYPES)}")
-        if memory is not None and region is not None and SHARED_FROM_BYTES <= size <= room.stop - room.start:
+        if memory is not None and region is not None and least_bytes <= size <= room.stop - room.start:
             at = Place(region.segment, room.start)
             np.frombuffer(memory, plain.dtype, plain.size, room.start)[:] = plain.reshape(-1)
             room = range(_aligned(room.start + size), room.stop)

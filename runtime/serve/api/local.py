@@ -8,6 +8,7 @@ By TCP come requests, questions and events; what loads models or drives the vehi
 """
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -37,6 +38,7 @@ from runtime.serve.service import Service, parts_of
 
 _log = logging.getLogger("headway.daemon")
 ROUND = 64
+_DIRECT = -1  # the door of messages that come by a connection of shared memory
 _MOST_CLIENTS = 8192
 _OLDEST_NS = 10_000_000_000  # nothing waits longer in a local socket; a larger age is another clock's
 _COPY_BELOW_BYTES = 2**20  # for smaller frames a copy is quicker than pyzmq's telling when ours may be freed
@@ -93,7 +95,8 @@ class LocalApi:
         for door, router in enumerate(self._routers):
             if router in ready:
                 self._receive(door, router)
-        self._segments.attend(ready)
+        for segment, pid, data in self._segments.attend(ready):
+            self._receive_direct(segment, pid, data)
         for client, decision in self._rooms.relay.decisions(ready):
             self._put(client, [decision])
         self._subscriptions.attend()
@@ -118,6 +121,21 @@ class LocalApi:
             if not holds_message(router):
                 return
 
+    def _receive_direct(self, segment: int, pid: int, data: bytes) -> None:
+        """Take in a message that came by the connection of shared memory: requests, and what cancels them."""
+        client = Client(_DIRECT, b"%d" % segment, b"%d:%d" % (os.geteuid(), pid))
+        try:
+            if self._quotas.limited and (over := self._quotas.why_not(client, len(data))):
+                raise MessageError(over)
+            message, tensors = codec.decode([data], self._segments)
+            if not isinstance(message, messages.Infer | messages.Cancel):
+                raise MessageError("here come infer/1 and cancel/1 alone: send everything else to the ZeroMQ socket")
+            self._handle(client, message, tensors)
+        except WireError as error:
+            self._refuse(client, error.request_id, str(error))
+        except MessageError as error:
+            self._refuse(client, 0, str(error))
+
     def _meet(self, door: int, peer: bytes, frames: Sequence[zmq.Frame]) -> Client:
         """Return a client that was not known yet."""
         if len(self._clients) >= _MOST_CLIENTS:
@@ -127,7 +145,7 @@ class LocalApi:
         return client
 
     def _handle(self, client: Client, message: messages.FromClient, tensors: dict[str, Array]) -> None:
-        if client.door and isinstance(message, _UNIX_ONLY):
+        if client.door > 0 and isinstance(message, _UNIX_ONLY):
             raise MessageError(f"{message.__struct_config__.tag} is taken on the unix socket alone")
         match message:
             case messages.Infer():
@@ -172,16 +190,21 @@ class LocalApi:
         """Send a reply; on the socket thread."""
         self._quotas.end(client)
         if reply.status is Status.OK:
-            self._put(client, self._answer_frames(message, reply))
+            self._put(client, self._answer_frames(client, message, reply))
         else:
             self._send(client, messages.Error(id=message.id, code=reply.status.value, error=reply.message))
         self._service.delivered(request, reply)
 
-    def _answer_frames(self, message: messages.Infer, reply: Reply) -> list[Any]:
+    def _answer_frames(self, client: Client, message: messages.Infer, reply: Reply) -> list[Any]:
+        least = 0 if client.door == _DIRECT else messages.SHARED_FROM_BYTES
         try:
-            tensors, frames = codec.place(reply.outputs, message.answer_at, self._segments)
+            tensors, frames = codec.place(reply.outputs, message.answer_at, self._segments, least)
         except WireError as error:
             return [codec.encode(messages.Error(id=message.id, code="INVALID", error=str(error)))]
+        if frames and client.door == _DIRECT:
+            size = sum(array.nbytes for array in reply.outputs.values())
+            why = f"the outputs have {size} bytes and do not fit into answer_at: give more, or ask by the ZeroMQ socket"
+            return [codec.encode(messages.Error(id=message.id, code="ANSWER_TOO_LARGE", error=why))]
         answer = messages.Answer(
             id=message.id,
             status=reply.status.value,
@@ -252,6 +275,8 @@ class LocalApi:
         Returns:
             Whether it was sent; None where the client is gone.
         """
+        if client.door == _DIRECT:
+            return self._segments.send(int(client.peer), frames[0])
         router, last = self._routers[client.door], len(frames) - 1
         try:
             router.send(client.peer, _NOBLOCK_MORE)

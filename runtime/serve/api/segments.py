@@ -6,6 +6,9 @@ mode 0600) and sends the descriptor along with {"kind": "share/1", "bytes": SIZE
 freed when the client closes it or dies, however it dies, once no request reads it any more. There is nothing in a file
 system to be left over, found or guessed.
 
+The connection is also the shortest way to the daemon: requests whose tensors all lie in shared memory may be sent on
+it, one message each, and are answered on it. That saves two threads that ZeroMQ would hand them to.
+
 Checked are: the client's user (it must be the daemon's own, or root), that the file is sealed and so can't vanish under
 a reader (SIGBUS), its size, and how much each process and all together may share.
 """
@@ -31,7 +34,7 @@ from runtime.errors import MessageError
 
 _log = logging.getLogger("headway.daemon")
 SUFFIX = ".shm"
-_LARGEST_HELLO = 256
+_LARGEST_MESSAGE = 65_536
 _MOST_FDS = 4
 
 
@@ -83,24 +86,45 @@ class SharedSegments:
         self._poller = poller
         self._limits = limits or SegmentLimits()
         self._clients: dict[int, _Client] = {}
-        self._memory: dict[int, mmap.mmap] = {}
+        self._owners: dict[int, _Client] = {}
         poller.register(listener.fileno(), zmq.POLLIN)
 
     def memory(self, segment: int) -> Any | None:
         """Return a segment's memory, writable; None where there is no such segment."""
-        return self._memory.get(segment)
+        owner = self._owners.get(segment)
+        return None if owner is None else owner.memory
 
     @property
     def total_bytes(self) -> int:
         """What is shared at present [B]."""
-        return sum(len(memory) for memory in self._memory.values())
+        return sum(len(client.memory) for client in self._owners.values() if client.memory)
 
-    def attend(self, ready: dict[Any, int]) -> None:
-        """Take in new clients, new memory, and the end of clients."""
+    def attend(self, ready: dict[Any, int]) -> list[tuple[int, int, bytes]]:
+        """Take in new clients, new memory, and the end of clients.
+
+        Returns:
+            Messages: the segment that came by the same connection, the process, what it says.
+        """
         if self._listener.fileno() in ready:
             self._accept()
+        said = []
         for fd in [fd for fd in self._clients if fd in ready]:
-            self._hear(fd, self._clients[fd])
+            data = self._hear(fd, self._clients[fd])
+            if data:
+                said.append((self._clients[fd].segment, self._clients[fd].pid, data))
+        return said
+
+    def send(self, segment: int, data: bytes) -> bool | None:
+        """Answer whoever brought a segment, without waiting; return whether it was taken, None where it is gone."""
+        client = self._owners.get(segment)
+        if client is None:
+            return None
+        try:
+            client.connection.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError as error:
+            _log.info("an answer was dropped: %s", error)
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of all clients and their memory."""
@@ -123,26 +147,34 @@ class SharedSegments:
         self._clients[connection.fileno()] = _Client(connection, pid)
         self._poller.register(connection.fileno(), zmq.POLLIN)
 
-    def _hear(self, fd: int, client: _Client) -> None:
-        """Take in a hello, or the end: whatever else comes ends the connection."""
+    def _hear(self, fd: int, client: _Client) -> bytes:
+        """Return what a client says that has shared memory; before, take that in. Its end ends all."""
+        if client.memory is not None:
+            data = _received(client.connection)
+            if not data:
+                self._drop(fd)
+            return data
         try:
-            data, descriptors, _, _ = socket.recv_fds(client.connection, _LARGEST_HELLO, _MOST_FDS, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+            data, descriptors, _, _ = socket.recv_fds(
+                client.connection, _LARGEST_MESSAGE, _MOST_FDS, socket.MSG_DONTWAIT
+            )
         except OSError:
             data, descriptors = b"", []
         with _closed(descriptors):
-            if not data or client.memory is not None:
-                self._drop(fd)
-                return
-            try:
-                client.memory = self._map(client, data, descriptors)
-            except (MessageError, OSError, ValueError) as error:
-                self._answer(client, {"kind": "error/1", "id": 0, "code": "INVALID", "error": str(error)})
-                self._drop(fd)
-                return
+            if data:
+                self._begin(client, data, descriptors)
+        if client.memory is None:
+            self._drop(fd)
+        return b""
+
+    def _begin(self, client: _Client, data: bytes, descriptors: list[int]) -> None:
+        try:
+            client.memory = self._map(client, data, descriptors)
+        except (MessageError, OSError, ValueError) as error:
+            self._answer(client, {"kind": "error/1", "id": 0, "code": "INVALID", "error": str(error)})
+            return
         client.segment = 1 + secrets.randbelow(2**62 - 1)
-        self._memory[client.segment] = client.memory
+        self._owners[client.segment] = client
         self._answer(client, {"kind": "shared/1", "segment": client.segment})
 
     def _map(self, client: _Client, data: bytes, descriptors: list[int]) -> mmap.mmap:
@@ -181,10 +213,18 @@ class SharedSegments:
     def _drop(self, fd: int) -> None:
         """Forget a client; its memory is unmapped once nothing reads it."""
         client = self._clients.pop(fd)
-        self._memory.pop(client.segment, None)
+        self._owners.pop(client.segment, None)
         client.memory = None
         self._poller.unregister(fd)
         client.connection.close()
+
+
+def _received(connection: socket.socket) -> bytes:
+    """Return the next message; nothing at the end of the connection, or where a descriptor came with it."""
+    try:
+        return connection.recv(_LARGEST_MESSAGE, socket.MSG_DONTWAIT)
+    except OSError:
+        return b""
 
 
 @contextmanager
