@@ -27,6 +27,7 @@ from runtime.plan.baselines import best_single, greedy, heft, single_device
 from runtime.plan.bounds import lower_bound_s
 from runtime.plan.check import check_schedule
 from runtime.plan.exact import solve
+from runtime.plan.goal import violation
 from runtime.plan.instance import Instance, make_instance
 from runtime.plan.planner import Options, plan_problem
 from runtime.plan.problem import Problem
@@ -50,6 +51,13 @@ def ms(instance: Instance, schedule: Schedule | None) -> float:
     return 1e3 * latency_s(instance, schedule.ends_s)
 
 
+def baseline(instance: Instance, schedule: Schedule | None, over: float) -> float | str:
+    """Return a baseline's latency over another; words where it overfills a memory."""
+    if schedule is not None and violation(instance, schedule) > 0.0:
+        return "overfills a memory"
+    return ms(instance, schedule) / over
+
+
 def compare(problem: Problem, limit_s: float) -> dict[str, Any]:
     """Return every method's latency, and the exact solver's proof."""
     instance = make_instance(problem)
@@ -69,9 +77,9 @@ def compare(problem: Problem, limit_s: float) -> dict[str, Any]:
         "exact_s": time.perf_counter() - began,
         "bound_ms": 1e3 * lower_bound_s(instance),
         "search_over": ms(instance, found) / best_ms,
-        "heft_over": ms(instance, hint) / best_ms,
-        "greedy_over": ms(instance, greedy(instance)) / best_ms,
-        "single_over": ms(instance, best_single(instance)) / best_ms,
+        "heft_over": baseline(instance, hint, best_ms),
+        "greedy_over": baseline(instance, greedy(instance), best_ms),
+        "single_over": baseline(instance, best_single(instance), best_ms),
         "search_s": searched_s,
     }
 
