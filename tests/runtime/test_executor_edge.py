@@ -58,7 +58,8 @@ class Desk:
         if mbps is not None:
             link = EmulatedLink(LinkModel(rate=Fixed(mbps * 1e6)), origin_s=MonotonicClock().now_s())
         self.package = package
-        self.edge = EdgeDevice("edge", EdgeClient(endpoint, ClientSettings(silence_s=silence_s), link=link))
+        settings = ClientSettings(silence_s=silence_s, heartbeat_ms=round(500 * silence_s))
+        self.edge = EdgeDevice("edge", EdgeClient(endpoint, settings, link=link))
         here = Device(OnnxRuntimeBackend("here"))
         self.executor = Executor([here], ExecutorSettings(warm_up_runs=2), edges=[self.edge])
         self.executor.start()
