@@ -163,6 +163,7 @@ def test_the_reason_tells_what_changed_since_the_last_switch(chooser: PlanChoose
         "edge takes 1.2 times as long (was 1), the link to edge is at 2 Mbit/s (was the planned rate)" in choice.reason
     )
     assert "gpu" not in choice.reason  # neither plan uses it
+    assert "the deadline" not in choice.reason  # it was so at the last switch
 
 
 def early(problem: Problem) -> tuple[Problem, list[Plan]]:
