@@ -50,7 +50,7 @@ from runtime.plan.schedule import latency_s
 
 YARDSTICK = "yardstick"
 SOURCE = Source("measured in this run", Origin.MEASURED, "the measurer's own")
-PAIRS = (("cpu:0", "cpu:1"), ("cpu:0", "cpu:1+int8"), ("cpu:0", "openvino:CPU"))
+PAIRS = (("cpu:0", "cpu:1"), ("cpu:0", "cpu:1+int8"), ("cpu:0", "openvino:CPU:1"))
 RANDOM_PLACEMENTS = 4
 ASKED = 0.10
 

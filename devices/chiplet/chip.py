@@ -32,6 +32,7 @@ class Chiplet:
         lanes: Multipliers in an element.
         noc_elements: Elements a cycle between buffer and array; four a processing element where not given.
         mac_j: Energy of one multiply-accumulate [J], in which MAESTRO counts the rest.
+        os_cluster: Elements of an output-stationary cluster.
     Raises:
         ValueError: `pes` is no whole number of the dataflow's clusters, or a figure is not above 0.
     """
@@ -43,11 +44,14 @@ class Chiplet:
     lanes: int = 1
     noc_elements: int = 0
     mac_j: float = E_MAC_J
+    os_cluster: int = OS_CLUSTER
 
     def __post_init__(self) -> None:
         if self.dataflow not in ("ws", "os"):
             raise ValueError(f"dataflow {self.dataflow!r}: ws or os")
-        cluster = WS_CLUSTER if self.dataflow == "ws" else OS_CLUSTER
+        if self.os_cluster < 1:
+            raise ValueError(f"os_cluster = {self.os_cluster}: must be at least 1")
+        cluster = WS_CLUSTER if self.dataflow == "ws" else self.os_cluster
         if self.pes < cluster or self.pes % cluster:
             raise ValueError(f"{self.pes} elements: must be a multiple of the {self.dataflow} cluster, {cluster}")
         if self.l2_bytes < 1 or self.lanes < 1 or self.noc_elements < 0 or not min(self.clock_hz, self.mac_j) > 0.0:

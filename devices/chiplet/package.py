@@ -12,7 +12,7 @@ Reference: SCAR, Odema et al., MICRO 2024, arXiv 2405.00790 (all figures, 28 nm)
 
 from dataclasses import dataclass
 
-from devices.chiplet.chip import E_MAC_J, Chiplet, Dataflow
+from devices.chiplet.chip import E_MAC_J, OS_CLUSTER, Chiplet, Dataflow
 
 DRAM_S = 200e-9
 DRAM_J_PER_BYTE = 8 * 14.8e-12
@@ -72,6 +72,7 @@ def make_package(
     l2_bytes: int = 10_000_000,
     lanes: int = 1,
     mac_j: float = E_MAC_J,
+    os_cluster: int = OS_CLUSTER,
 ) -> Package:
     """Return a package: all one dataflow, mixed, or the same elements and buffer as one chiplet.
 
@@ -87,9 +88,8 @@ def make_package(
         raise ValueError(f"pattern {pattern!r}: one of {', '.join(PATTERNS)}")
     if pattern.startswith("monolithic-"):
         count = rows * columns
-        whole = Chiplet(
-            "ws" if pattern.endswith("ws") else "os", pes * count, l2_bytes * count, lanes=lanes, mac_j=mac_j
-        )
+        flow_of_all: Dataflow = "ws" if pattern.endswith("ws") else "os"
+        whole = Chiplet(flow_of_all, pes * count, l2_bytes * count, lanes=lanes, mac_j=mac_j, os_cluster=os_cluster)
         return Package(pattern, 1, 1, (whole,))
 
     def flow(place: int) -> Dataflow:
@@ -104,5 +104,8 @@ def make_package(
         }[pattern]
         return "os" if other else "ws"
 
-    chiplets = tuple(Chiplet(flow(place), pes, l2_bytes, lanes=lanes, mac_j=mac_j) for place in range(rows * columns))
+    chiplets = tuple(
+        Chiplet(flow(place), pes, l2_bytes, lanes=lanes, mac_j=mac_j, os_cluster=os_cluster)
+        for place in range(rows * columns)
+    )
     return Package(pattern, rows, columns, chiplets)

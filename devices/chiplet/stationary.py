@@ -10,8 +10,8 @@ a step is one output position; weights stay for a whole sweep over positions; pa
 every 64 input channels. A depthwise layer spreads its channels over all elements and needs no sum across them, so
 that its fill is hidden. Checked against MAESTRO's own results (tests/chiplet).
 
-Output stationary (ShiDianNao-like): clusters split the output rows, the 8 elements of a cluster the columns; a step is
-one (output channel, input channel) pair over a tile; sums stay until all input channels are done, and the tile's
+Output stationary (ShiDianNao-like): clusters split the output rows, the elements of a cluster (8) the columns; a step
+is one (output channel, input channel) pair over a tile; sums stay until all input channels are done, and the tile's
 input is read again for every output channel. Kernels of 1 x 1 have no neighbours, so that positions are laid out over
 all elements. Not validated against any tool: no samples of it are public in our reference data.
 
@@ -20,7 +20,7 @@ Reference: MAESTRO, Kwon et al., MICRO 2019 (steps, double buffering, clusters).
 
 from functools import lru_cache
 
-from devices.chiplet.chip import OS_CLUSTER, WS_CLUSTER, Chiplet, LayerCost
+from devices.chiplet.chip import WS_CLUSTER, Chiplet, LayerCost
 from devices.chiplet.layer import Layer
 
 
@@ -87,7 +87,7 @@ def _output_stationary(layer: Layer, chiplet: Chiplet) -> LayerCost:
     kernel = layer.r * layer.s
     cycles = reads = weights = 0
     for rows, columns, count in _tiles(layer, chiplet):
-        width = (min(columns, OS_CLUSTER) - 1) * layer.stride + layer.s
+        width = (min(columns, chiplet.os_cluster) - 1) * layer.stride + layer.s
         tile = ((rows - 1) * layer.stride + layer.r) * ((columns - 1) * layer.stride + layer.s)
         if kernel == 1:
             tile = rows * columns
@@ -105,8 +105,8 @@ def _tiles(layer: Layer, chiplet: Chiplet) -> list[tuple[int, int, int]]:
         return [(1, positions, count) for positions, count in _parts(layer.y * layer.x, chiplet.pes)]
     return [
         (rows, columns, row_count * column_count)
-        for rows, row_count in _parts(layer.y, chiplet.pes // OS_CLUSTER)
-        for columns, column_count in _parts(layer.x, OS_CLUSTER)
+        for rows, row_count in _parts(layer.y, chiplet.pes // chiplet.os_cluster)
+        for columns, column_count in _parts(layer.x, chiplet.os_cluster)
     ]
 
 

@@ -97,6 +97,17 @@ def test_output_stationary_walks_every_tile(k: int, c: int, y: int, x: int) -> N
     assert layer_cost(layer, chiplet).cycles == step * steps_of_output_stationary(layer, chiplet) + 1
 
 
+def test_a_square_array_takes_a_square_tile_at_once() -> None:
+    layer = Layer("l", "conv", 3, 2, 3, 3, 16, 16)
+    step = 9 + 1
+    assert layer_cost(layer, Chiplet("os", 256, os_cluster=16)).cycles == 3 * 2 * step + 1
+    assert layer_cost(layer, Chiplet("os", 256)).cycles == 2 * 3 * 2 * step + 1  # 32 rows by 8 columns: two tiles
+    with pytest.raises(ValueError, match="multiple of the os cluster, 24"):
+        Chiplet("os", 256, os_cluster=24)
+    with pytest.raises(ValueError, match="os_cluster = 0"):
+        Chiplet("os", 256, os_cluster=0)
+
+
 def test_output_stationary_lays_positions_out_where_there_are_no_neighbours() -> None:
     product = Layer("l", "gemm", 16, 8, 1, 1, 512, 1)
     assert layer_cost(product, Chiplet("os", 256)).cycles == 2 * 16 * 8 * 2 + 1
