@@ -29,7 +29,8 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon: its socket (None: in the runtime folder), its model packages, whether it keeps a low priority.
 
     `tcp`: HOST:PORT on loopback where the local socket is served as well. `client_requests`, `client_messages`: how
-    many requests one client may have in flight, and messages it may send a second (None: any number).
+    many requests one client may have in flight, and messages it may send a second (None: any number). `keep_warm_ms`:
+    how often quick models are run on zeros while nothing is asked, so that the next request finds them in the caches.
     `repository`: folder of models, <name>/<version>/; the newest version of each is loaded at the start, beside
     `packages`, and others may be later. `memory_mb`: most that models may take. `guarded`: models that the vehicle
     waits for, whose requests are due by the guard's deadline; None: the first one.
@@ -46,6 +47,7 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str | None = None
     memory_mb: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     guarded: tuple[str, ...] | None = None
+    keep_warm_ms: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     client_requests: Annotated[int, msgspec.Meta(ge=1)] = 64
     client_messages: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("cpu",)
@@ -121,6 +123,7 @@ class HeatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the plans of `serve.plans` need to know of here.
 
+    `names`: by the name that plans have for a device of this board, the one it has in `serve.devices`.
     `edges`: by the name that plans have for it, the address of an edge server; keys and link are those of
     `[offload]`. `accuracy_floor`: plans below it are left out. `levels`: clocks [Hz] by device and level. `heat`: by
     device. `host_root`: where the host's /sys and /proc are, as in a container. `probe_s`: how long no request goes to
@@ -128,6 +131,7 @@ class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cheaper plan must have been better [s]. `kept`: plans that stay loaded.
     """
 
+    names: dict[str, str] = {}
     edges: dict[str, str] = {}
     accuracy_floor: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
     levels: dict[str, dict[str, Annotated[float, msgspec.Meta(gt=0.0)]]] = {}

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from devices.chain import Chain
 from devices.clock import NS_PER_S, Clock, MonotonicClock, Timers
-from devices.errors import InputError
+from devices.errors import DeviceError, InputError
 from devices.package.graph import Package
 from devices.tensor import check_inputs
 from runtime.execute.alarm import AlarmThread
@@ -374,6 +374,24 @@ class Executor:
         finally:
             worker.gate.release()
         return replies[0]
+
+    def rehearse(self) -> None:
+        """Run every model that is quick enough to be run inline once, on zeros, so that its next request finds it warm.
+
+        Skips devices with something to do. Counts nowhere.
+        """
+        for model in self.models:
+            if isinstance(model.runs, Spread) or model.latency.complete_p99_s() > self.settings.inline_limit_s:
+                continue
+            worker = self._workers[model.runs.backend.device]
+            if not len(worker.queue) and worker.gate.acquire(blocking=False):
+                try:
+                    if model.sprint is None or model.sprint.run(Request(0, model.package.name, model.zeros())) is None:
+                        model.measure(0, record=False)
+                except DeviceError as error:
+                    _log.warning("model %r could not be kept warm: %s", model.package.name, error)
+                finally:
+                    worker.gate.release()
 
     def _admit(self, request: Request, on_done: OnDone) -> Job | None:
         """Make a job of a request, or turn it down."""

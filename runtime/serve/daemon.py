@@ -74,6 +74,7 @@ class Daemon:
         self._ready = False
         self._replanning: Future[None] | None = None
         self._replan_s = 0.0
+        self._patience_ms = min(_POLL_MS, config.serve.keep_warm_ms or _POLL_MS)
         self._bound = GuardBound()
 
     def run(self) -> None:
@@ -165,7 +166,9 @@ class Daemon:
 
     def _serve(self) -> None:
         while self._running:
-            ready = dict(self._poller.poll(_POLL_MS))
+            ready = dict(self._poller.poll(self._patience_ms))
+            if not ready and self._config.serve.keep_warm_ms is not None:
+                self._service.keep_warm()
             if self._guard.socket in ready:
                 self._guard.receive()
             if self._mailbox.fileno() in ready:

@@ -187,6 +187,10 @@ class Service:
         """
         return self._executor.run_inline(request)
 
+    def keep_warm(self) -> None:
+        """Run quick models on zeros where their devices are idle; for the thread that would run them inline."""
+        self._executor.rehearse()
+
     def cancel(self, request_id: Hashable) -> bool:
         """End a request, its reply being CANCELLED; return whether it was still in flight."""
         return self._executor.cancel(request_id)
