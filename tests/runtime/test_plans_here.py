@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from devices.chain import SegmentTime
@@ -16,7 +17,9 @@ from offload.errors import OffloadError
 from runtime.config import HeatSection, PlansSection, load_config
 from runtime.errors import ConfigurationError
 from runtime.execute.request import Ending, Reply, Status
-from runtime.plan.problem import Cost, Device, Exit
+from runtime.plan.chooser import PlanChooser
+from runtime.plan.conditions import Conditions
+from runtime.plan.problem import Contention, Cost, Device, Exit, Memory
 from runtime.serve.daemon import Daemon
 from runtime.serve.plans import Plans
 from runtime.serve.plans.board import Board
@@ -285,6 +288,24 @@ def test_placements_that_are_refused(tmp_path: Path, package: Package) -> None:
         read_folder(tmp_path / "plans", Here({"driving": package}, ["cpu"]))
 
 
+def test_devices_that_plans_have_other_names_for(tmp_path: Path, package: Package) -> None:
+    devices = (Device("board.cpu:0"), Device("server.cpu:0"))
+    given = problem(devices, {"board.cpu:0": Cost(4e-3, energy_j=0.1), "server.cpu:0": Cost(1e-3)})
+    memory, pair = Memory("m", 1e9, ("board.cpu:0",)), Contention(("board.cpu:0", "server.cpu:0"), 1.1)
+    given = msgspec.structs.replace(given, memories=(memory,), contention=(pair,))
+    write(tmp_path / "plans", given, (EVERY, 0, 0), ({}, 0, 0))
+    here = Here({"driving": package}, ["cpu:0"], ["edge"], names={"board.cpu:0": "cpu:0", "server.cpu:0": "edge"})
+    found = read_folder(tmp_path / "plans", here)
+    assert found.left_out == {}
+    text = str((found.problem, {name: found.plans[name] for name in ("plan1", "plan2")}))
+    assert "board.cpu:0" not in text
+    assert "server.cpu:0" not in text
+    assert PlanChooser(found.problem, [*found.plans.values()]).choose(0.0, Conditions()).index == 0
+    for names, message in (({"what": "cpu:0"}, "names devices"), ({"board.cpu:0": "server.cpu:0"}, "of its own")):
+        with pytest.raises(ConfigurationError, match=message):
+            read_folder(tmp_path / "plans", replace(here, names=names))
+
+
 def test_an_exit_that_the_package_lacks(tmp_path: Path, package: Package) -> None:
     exits = (Exit("early", "exit1", 0.5, 0.9), Exit("exit2", "exit2", 0.2, 0.95), Exit("exit3", "(answer)", 0.3, 0.99))
     given = problem((Device("cpu"),), {"cpu": Cost(4e-3)}, exits)
@@ -303,7 +324,7 @@ def test_an_exit_that_the_package_lacks(tmp_path: Path, package: Package) -> Non
         ('plans = "PLANS"\n[plans]\nedges = { edge = "nowhere" }\n', "nowhere"),
         ('[plans]\nedges = { edge = "tcp://127.0.0.1:9" }\n', "give serve.plans, the folder that names them"),
         ('plans = "PLANS"\n[plans]\nprobe_s = -1\n', "probe_s"),
-        ('plans = "PLANS"\n[plans]\nedge = 1\n', "plans.edge is not one of edges, accuracy_floor"),
+        ('plans = "PLANS"\n[plans]\nedge = 1\n', "plans.edge is not one of names, edges, accuracy_floor"),
         ('plans = "PLANS"\n[plans.heat]\ngpu = {}\n', "plans.heat names ['gpu']"),
         ('plans = "PLANS"\n[offload]\nkeys = "k"\n[plans]\nedges = { edge = "tcp://127.0.0.1:9" }\n', "go together"),
     ],

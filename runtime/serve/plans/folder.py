@@ -9,7 +9,7 @@ below an accuracy floor, or set a clock that may not be set.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from runtime.plan.plan import Plan, make_plan, read_plan
 from runtime.plan.problem import Problem, cells
 from runtime.plan.search import search
 from runtime.serve.plans.levels import Levels, levels_of
+from runtime.serve.plans.names import rename_plan, rename_problem
 
 PROBLEM_FILE = "problem.json"
 SPARE_STEPS = 2000
@@ -57,12 +58,14 @@ class Here:
         devices: Names of the devices of this board.
         edges: Names of the edge servers.
         accuracy_floor: Least accuracy of a plan; None: whatever the problem says.
+        names: What devices are called here, by the names that plans have for them.
     """
 
     packages: Mapping[str, Package]
     devices: Sequence[str]
     edges: Sequence[str] = ()
     accuracy_floor: float | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_folder(
@@ -79,8 +82,9 @@ def read_folder(
         ConfigurationError: It holds no plan that can run here; says what stands in the way of each.
     """
     try:
-        problem = read_problem(folder / PROBLEM_FILE)
-        found = {path.stem: read_plan(path) for path in sorted(folder.glob("plan*.json"), key=_number)}
+        problem = rename_problem(read_problem(folder / PROBLEM_FILE), here.names)
+        files = sorted(folder.glob("plan*.json"), key=_number)
+        found = {path.stem: rename_plan(read_plan(path), here.names) for path in files}
         own = {device.name: device for device in problem.devices if device.name in here.devices}
         clocks = levels_of(own, named_hz or {}, root)
         reasons = {name: unfit(problem, plan, here, clocks) for name, plan in found.items()}

@@ -83,7 +83,7 @@ class Plans:
         self._clock = clock or MonotonicClock()
         self._packages, self._settle_s = packages, settings.settle_s
         self._loading = Loading(packages, devices, settings.kept)
-        here = Here(packages, devices, [edge.name for edge in edges], settings.accuracy_floor)
+        here = Here(packages, devices, [edge.name for edge in edges], settings.accuracy_floor, settings.names)
         found = read_folder(folder, here, settings.levels, root)
         self._problem, self._levels = found.problem, found.levels
         self._plans, self._left_out = dict(found.plans), dict(found.left_out)
