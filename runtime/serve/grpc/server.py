@@ -35,6 +35,33 @@ _Context = Any  # grpc.aio.ServicerContext
 _Unary = Callable[[Any, _Context], Awaitable[Any]]
 
 
+class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+    """Refuses calls without the token before anything of their messages is read.
+
+    Args:
+        access: What knows the token.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Return the call's handler, or one that refuses it."""
+        given = dict(details.invocation_metadata or ()).get("authorization")
+        try:
+            self._access.check(given if isinstance(given, str) else None)
+        except OipError as error:
+            return grpc.stream_stream_rpc_method_handler(_refusing(error))
+        return await continuation(details)
+
+
+def _refusing(error: OipError) -> Callable[[Any, _Context], Awaitable[None]]:
+    async def refuse(requests: Any, context: _Context) -> None:
+        await context.abort(_code(error), str(error))
+
+    return refuse
+
+
 class GrpcServer:
     """Serves inference.GRPCInferenceService.
 
@@ -48,7 +75,8 @@ class GrpcServer:
         self._calls = calls
         self._desk = desk
         self._access = access
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
+        interceptors = () if access.token is None else (TokenCheck(access),)
+        self._server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._handlers()),))
 
     async def start(self, host: str, port: int) -> int:
@@ -96,11 +124,10 @@ class GrpcServer:
         return handlers
 
     def _guarded(self, answer: _Unary) -> _Unary:
-        """Return a handler that checks the client, and ends with the right code what `answer` refuses."""
+        """Return a handler that ends with the right code what `answer` refuses."""
 
         async def handle(request: Any, context: _Context) -> Any:
             try:
-                self._check(context)
                 return await answer(request, context)
             except OipError as error:
                 await context.abort(_code(error), str(error))
@@ -111,10 +138,6 @@ class GrpcServer:
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
 
         return handle
-
-    def _check(self, context: _Context) -> None:
-        if self._access.token is not None:
-            self._access.check(dict(context.invocation_metadata() or ()).get("authorization"))
 
     async def _load(self, asked: Any, context: _Context) -> dict[str, Any]:
         await self._desk.load(asked.model_name, asked.parameters)
@@ -138,10 +161,6 @@ class GrpcServer:
 
     async def _stream(self, requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
         """Answer one request after the other; what is refused is told in its place and ends nothing."""
-        try:
-            self._check(context)
-        except OipError as error:
-            await context.abort(_code(error), str(error))
         failed = message("ModelStreamInferResponse")
         async for data in requests:
             try:

@@ -15,6 +15,7 @@ from runtime.serve.oip.errors import Cause, OipError
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 MOST_BYTES = 64 * 2**20
+MOST_HELD_BYTES = 256 * 2**20
 PATIENCE_S = 30.0
 ALIGNMENT = 64
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
@@ -23,6 +24,38 @@ _IN_THREAD_BYTES = 65_536  # smaller ones are packed and unpacked sooner than an
 
 class DisconnectedError(Exception):
     """The client is gone: there is nobody to answer."""
+
+
+class Room:
+    """The memory that bodies of all connections may take together.
+
+    Args:
+        most_bytes: That much [byte].
+    """
+
+    def __init__(self, most_bytes: int = MOST_HELD_BYTES) -> None:
+        self._left = self._most = most_bytes
+
+    def holds(self, size: int) -> bool:
+        """Whether a body of `size` [byte] fits in now."""
+        return size <= self._left
+
+    def take(self, size: int) -> None:
+        """Set room for a body aside.
+
+        Raises:
+            OipError: There is not enough left.
+        """
+        if size > self._left:
+            held = self._most - self._left
+            raise OipError(
+                Cause.EXHAUSTED, f"bodies of {held} bytes are being served, another {size} are too many: ask again"
+            )
+        self._left -= size
+
+    def give(self, size: int) -> None:
+        """Give room back that was taken."""
+        self._left += size
 
 
 def declared_length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:

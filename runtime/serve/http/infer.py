@@ -11,7 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from runtime.execute.request import Reply
-from runtime.serve.http.body import DisconnectedError, Receive, declared_length, packed, packing, read_body, unpacked
+from runtime.serve.http.body import (
+    MOST_BYTES,
+    DisconnectedError,
+    Receive,
+    Room,
+    declared_length,
+    packed,
+    packing,
+    read_body,
+    unpacked,
+)
 from runtime.serve.http.codec import Body, decode, encode
 from runtime.serve.oip.access import Access
 from runtime.serve.oip.calls import Asked, Call, Calls, chosen, told
@@ -61,6 +71,7 @@ class InferHandler:
         self._calls = calls
         self.access = access
         self.loop = loop
+        self.room = Room()
 
     def begin(
         self, model: tuple[str, str], body: memoryview, json_length: int | None, began_ns: int
@@ -82,6 +93,17 @@ class InferHandler:
         Raises:
             OipError: It gets no answer; nothing was sent yet.
         """
+        length, encoding = declared_length(headers, b"content-length"), headers.get(b"content-encoding")
+        held = MOST_BYTES if length is None or encoding is not None else min(length, MOST_BYTES)
+        self.room.take(held)
+        try:
+            await self._serve(model, headers, receive, send)
+        finally:
+            self.room.give(held)
+
+    async def _serve(
+        self, model: tuple[str, str], headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         began_ns = time.monotonic_ns()
         json_length = declared_length(headers, b"inference-header-content-length")
         body = await read_body(receive, declared_length(headers, b"content-length"), json_length)

@@ -15,7 +15,7 @@ import numpy as np
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from runtime.execute.request import Reply
-from runtime.serve.http.body import ALIGNMENT, MOST_BYTES, PATIENCE_S, declared_length, packing
+from runtime.serve.http.body import ALIGNMENT, MOST_BYTES, PATIENCE_S, Room, declared_length, packing
 from runtime.serve.http.codec import Body
 from runtime.serve.http.infer import Headers, InferHandler, answer, check_access, target
 from runtime.serve.http.routes import error_response
@@ -35,12 +35,14 @@ class Exchange:
         model: Name and version asked for.
         length: Size of the body [byte].
         json_length: Where its first tensor begins [byte]; None: it has none.
+        room: Where room for the body is set aside, until `release`.
     """
 
     __slots__ = (
         "_body",
         "_filled",
         "_length",
+        "_memory",
         "_room",
         "began_ns",
         "disconnected",
@@ -51,7 +53,7 @@ class Exchange:
         "response_complete",
     )
 
-    def __init__(self, model: tuple[str, str], length: int, json_length: int | None) -> None:
+    def __init__(self, model: tuple[str, str], length: int, json_length: int | None, room: Room) -> None:
         self.began_ns = time.monotonic_ns()
         self.model = model
         self.json_length = json_length
@@ -61,8 +63,10 @@ class Exchange:
         self.message_event = _NOBODY
         self._length = length
         self._filled = 0
-        self._room: Any = None
+        self._memory: Any = None
         self._body: memoryview | None = None
+        room.take(length)
+        self._room: Room | None = room
 
     def take(self, piece: bytes) -> None:
         """Take in a piece of the body; one that is all of it is used where it lies."""
@@ -70,12 +74,18 @@ class Exchange:
             self._body, self._filled = memoryview(piece), self._length
             return
         if self._body is None:
-            self._room = np.empty(self._length + ALIGNMENT, np.uint8)
-            begin = -(self._room.__array_interface__["data"][0] + (self.json_length or 0)) % ALIGNMENT
-            self._body = memoryview(self._room)[begin : begin + self._length]
+            self._memory = np.empty(self._length + ALIGNMENT, np.uint8)
+            begin = -(self._memory.__array_interface__["data"][0] + (self.json_length or 0)) % ALIGNMENT
+            self._body = memoryview(self._memory)[begin : begin + self._length]
         end = self._filled + len(piece)
         self._body[self._filled : end] = piece
         self._filled = end
+
+    def release(self) -> None:
+        """Give the room for the body back; again: nothing."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.give(self._length)
 
     @property
     def body(self) -> memoryview:
@@ -122,6 +132,8 @@ class InferProtocol(HttpToolsProtocol):
         self._end_timer()
         if self._waiting is not None:
             self._waiting.cancel()
+        if self._reading is not None:
+            self._reading.release()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -190,9 +202,10 @@ class InferProtocol(HttpToolsProtocol):
             json_length = declared_length(headers, b"inference-header-content-length")
         except OipError:
             return None
-        if model is None or length is None or length > MOST_BYTES:
+        room = self._infer.room
+        if model is None or length is None or length > MOST_BYTES or not room.holds(length):
             return None
-        return Exchange(model, length, json_length)
+        return Exchange(model, length, json_length, room)
 
     def _run(self, exchange: Exchange) -> None:
         try:
@@ -241,6 +254,7 @@ class InferProtocol(HttpToolsProtocol):
         self._refuse(exchange, OipError(Cause.SLOW, f"the body did not come within {PATIENCE_S:g} s"))
 
     def _write(self, exchange: Exchange, status: int, headers: Headers, parts: list[bytes | memoryview]) -> None:
+        exchange.release()
         if exchange.disconnected or self.transport.is_closing():
             return
         head = [STATUS_LINE[status], *(part for name, value in headers for part in (name, b": ", value, b"\r\n"))]

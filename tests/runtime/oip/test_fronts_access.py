@@ -148,8 +148,8 @@ def test_without_the_token_nothing_is_answered(
     keyless: "HttpClient | GrpcClient", headers: dict[str, str] | None
 ) -> None:
     for asked in (
-        lambda: keyless.infer("echo", {"x": X}, headers=headers),
-        lambda: keyless.raw.get_server_metadata(headers=headers),
+        lambda: keyless.infer("echo", {"x": X}, headers=headers and dict(headers)),
+        lambda: keyless.raw.get_server_metadata(headers=headers and dict(headers)),
     ):
         with pytest.raises(triton.InferenceServerException, match="token") as caught:
             asked()

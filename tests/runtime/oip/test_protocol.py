@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 from devices.package import Package, load_package
 from runtime.execute.request import Ending, Reply, Request, Status
 from runtime.serve.http import protocol as tested
+from runtime.serve.http.body import MOST_BYTES, MOST_HELD_BYTES
 from runtime.serve.http.server import HttpApp, HttpServer
 from runtime.serve.oip.access import Access
 from runtime.serve.oip.calls import Calls
@@ -116,18 +117,23 @@ class Wire(asyncio.Transport):
 
 
 class Line:
-    """A connection to a server of its own."""
+    """A connection, to a server of its own unless one is given."""
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, app: HttpApp | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.service, self.wire = Echo(package), Wire()
         service = cast(Service, self.service)
-        app = HttpApp(Calls(service, loop), Desk(service, model_control=False), Access(), loop)
-        config = HttpServer(app, Access())._config
+        self.app = app or HttpApp(Calls(service, loop), Desk(service, model_control=False), Access(), loop)
+        config = HttpServer(self.app, Access())._config
         self.protocol: Any = config.http_protocol_class(
             config=config, server_state=ServerState(), app_state={}, _loop=loop
         )  # type: ignore[call-arg]
         self.protocol.connection_made(self.wire)
+
+    @property
+    def room_left(self) -> int:
+        """Room for bodies [byte]."""
+        return self.app.infer.room._left
 
     async def settle(self) -> None:
         """Let the loop do what is to be done."""
@@ -188,6 +194,7 @@ def test_requests_may_come_in_any_pieces(package: Package, data: st.DataObject) 
             (X + k).tolist() for k in range(count)
         ]
         assert len(line.service.delivered_ids) == count
+        assert line.room_left == MOST_HELD_BYTES
         line.protocol.connection_lost(None)
 
     run(test)
@@ -231,6 +238,7 @@ def test_a_lost_connection_stops_what_runs_for_it(package: Package, ahead: bytes
         line.protocol.connection_lost(None)
         await line.settle()
         assert line.service.cancelled == [1]
+        assert line.room_left == MOST_HELD_BYTES
         assert line.service.delivered_ids == [1]
         assert not line.wire.written
 
@@ -263,6 +271,29 @@ def test_a_client_that_does_not_read_is_not_written_to(package: Package) -> None
         await line.settle()
         assert line.wire.answers()[0][0] == 200
         line.protocol.connection_lost(None)
+
+    run(test)
+
+
+def test_bodies_of_all_connections_share_the_room(package: Package) -> None:
+    announced = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % MOST_BYTES
+
+    async def test() -> None:
+        first = Line(package)
+        others = [Line(package, first.app) for _ in range(4)]
+        for line in (first, *others[:3]):
+            line.protocol.data_received(announced)
+        assert first.room_left == 0
+        others[3].protocol.data_received(request())
+        await first.settle()
+        assert others[3].wire.answers()[0][0] == 429
+        others[0].protocol.connection_lost(None)
+        assert first.room_left == MOST_BYTES
+        others[3].protocol.data_received(request())
+        assert others[3].wire.answers()[1][0] == 200
+        for line in (first, *others[1:]):
+            line.protocol.connection_lost(None)
+        assert first.room_left == MOST_HELD_BYTES
 
     run(test)
 
@@ -311,6 +342,7 @@ def test_what_never_comes_is_not_waited_for(
         await line.settle()
         assert line.wire.closed
         assert bytes(line.wire.written).startswith(told)
+        assert line.room_left == MOST_HELD_BYTES
         line.protocol.connection_lost(None)
 
     run(test)
