@@ -177,6 +177,24 @@ def test_deadlines_of_requests_where_the_problem_has_none(tmp_path: Path) -> Non
     assert rig.later()["least_exits"] == {}
 
 
+def test_links_are_probed_only_while_requests_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[float] = []
+    monkeypatch.setattr(
+        "runtime.serve.plans.edges.Edges.probe", lambda _, deadline_s, soon_s: probed.append(deadline_s)
+    )
+    rig = Rig(tmp_path)
+    rig.later()
+    assert probed == []
+    rig.plans.asked("other", 0.1, None)
+    rig.later()
+    assert probed == []
+    rig.plans.asked("driving", 0.1, None)
+    rig.later()
+    assert probed == [0.1]
+    rig.later(31.0)
+    assert probed == [0.1]
+
+
 def test_a_worker_that_the_executor_has_lost(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.loads.lost = {"cpu:1": "the worker of cpu:1 has died"}

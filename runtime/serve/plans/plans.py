@@ -28,7 +28,7 @@ from runtime.serve.plans.board import Board
 from runtime.serve.plans.edges import Edges
 from runtime.serve.plans.folder import Here, p50_s, read_folder, used_by
 from runtime.serve.plans.loading import Loading, Runner
-from runtime.serve.plans.replies import Replies
+from runtime.serve.plans.replies import REMEMBERED_S, Replies
 
 _log = logging.getLogger("headway.plans")
 SLOWER = 1.2  # a device within this counts as planned
@@ -107,6 +107,7 @@ class Plans:
         self._in_force: str | None = None
         self._switches: deque[Switch] = deque(maxlen=KEPT_SWITCHES)
         self._count = 0
+        self._asked_s = -math.inf
         self.on_switch: Callable[[dict[str, Any]], None] | None = None
         """Told of each switch, on the thread that made it."""
 
@@ -121,8 +122,10 @@ class Plans:
             return
         exits = [each.id for each in self._packages[model].exits]
         place = exits.index(least_exit) if least_exit in exits else 0
+        now_s = self._clock.now_s()
         with self._lock:
-            self._replies.asked(model, deadline_s, place, self._clock.now_s())
+            self._asked_s = now_s
+            self._replies.asked(model, deadline_s, place, now_s)
 
     def take(self, reply: Reply) -> None:
         """Take in a reply: how long devices took, or which one failed."""
@@ -145,7 +148,9 @@ class Plans:
     def consider(self, runner: Runner) -> None:
         """Choose for the conditions of now, and load what is new in force; on the thread that may take its time."""
         conditions = self._now(runner)
-        self._edges.probe(conditions.deadline_s, self._settle_s / PROBES_TO_SETTLE if self._settling else math.inf)
+        if self._clock.now_s() - self._asked_s < REMEMBERED_S:  # nobody needs to know while nobody asks
+            soon_s = self._settle_s / PROBES_TO_SETTLE if self._settling else math.inf
+            self._edges.probe(conditions.deadline_s, soon_s)
         if conditions == self._conditions and not self._settling:
             return
         choice = self._chooser.choose(self._clock.now_s(), conditions)
