@@ -5,6 +5,7 @@ ends the servers after what was begun.
 """
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -102,7 +103,10 @@ class _Fronts:
         answer_promptly()
         servers: list[_Server] = []
         try:
-            self.begun.set_result(await self._begin(servers))
+            addresses = await self._begin(servers)
+            gc.collect()
+            gc.freeze()  # the libraries' objects, looked through in the middle of a request, would hold it up
+            self.begun.set_result(addresses)
             await self._ending.wait()
         finally:
             for server in servers:

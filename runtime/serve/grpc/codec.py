@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped, 
 
 from devices.tensor import Array
 from runtime.serve.grpc.messages import message
-from runtime.serve.oip.datatypes import NAMES, from_values, raw, view
+from runtime.serve.oip.datatypes import NAMES, datatype_of, from_values, raw, view
 from runtime.serve.oip.errors import Cause, OipError
 from runtime.serve.oip.options import Parameter
 
@@ -187,7 +187,7 @@ def encode(
                 entry.string_param = value
     parts: list[bytes | memoryview] = []
     for name, array in tensors.items():
-        response.outputs.add(name=name, datatype=NAMES[array.dtype.name], shape=array.shape)
+        response.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
         data = raw(array)
         parts += [_prefix(_RAW_OUTPUT, len(data)), data]
     return b"".join([response.SerializeToString(), *parts])

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from devices.tensor import Array
-from runtime.serve.oip.datatypes import NAMES, from_values, raw, view
+from runtime.serve.oip.datatypes import datatype_of, from_values, raw, view
 from runtime.serve.oip.errors import Cause, OipError
 from runtime.serve.oip.options import Parameter
 
@@ -172,7 +172,7 @@ def encode(
     outputs: list[dict[str, Any]] = []
     behind: list[memoryview] = []
     for name, array in tensors.items():
-        output: dict[str, Any] = {"name": name, "datatype": NAMES[array.dtype.name], "shape": array.shape}
+        output: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
         if binary.get(name, default):
             behind.append(raw(array))
             output["parameters"] = {"binary_data_size": len(behind[-1])}

@@ -88,7 +88,7 @@ class Access:
             return
         if origin is not None:
             raise OipError(Cause.FORBIDDEN, "requests of web pages (header Origin) are refused: set front.token_file")
-        if host is not None and not is_loopback(split_host(host)):
+        if host is not None and not _is_here(host):
             raise OipError(Cause.FORBIDDEN, f"host {host[:64]!r} is not this machine: ask for 127.0.0.1 or localhost")
 
 
@@ -136,7 +136,6 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address means this machine alone."""
     if host == "localhost":
@@ -145,6 +144,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@lru_cache(64)
+def _is_here(header: str) -> bool:
+    return is_loopback(split_host(header))
 
 
 def split_host(header: str) -> str:

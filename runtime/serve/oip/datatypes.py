@@ -18,9 +18,19 @@ NAMES = {
     **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
 }
 """The protocol's name by numpy's."""
+_BY_DTYPE = {np.dtype(name): oip for name, oip in NAMES.items()}  # numpy makes up a dtype's name at every look
 _DTYPES = {oip: np.dtype(name).newbyteorder("<") for name, oip in NAMES.items()}
 _FITTING_KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}  # of what JSON's numbers become, by the kind asked for
 MAX_DIMENSIONS = 8
+
+
+def datatype_of(array: Array) -> str:
+    """Return the protocol's name of a tensor's element type.
+
+    Raises:
+        KeyError: It has none.
+    """
+    return _BY_DTYPE.get(array.dtype) or NAMES[array.dtype.name]
 
 
 def dtype_of(tensor: str, datatype: str) -> "np.dtype[Any]":
