@@ -8,6 +8,7 @@ nanoseconds, since both ends are one host.
     daemon  -> guard   propose     the control the daemon would apply                      not answered
     daemon  -> guard   watch       send me a report at every tick; also the heartbeat      answered by welcome
     anyone  -> guard   status      how the guard fares                                     answered by guard_status
+    anyone  -> guard   follow      send me every tick whole; to be repeated within 2 s     answered by followed
     guard   -> sender  refused     what was wrong with the message, and what would be right
 """
 
@@ -48,6 +49,10 @@ class Watch(msgspec.Struct, tag="watch/1", tag_field="kind", forbid_unknown_fiel
 
 class StatusQuery(msgspec.Struct, tag="status/1", tag_field="kind", forbid_unknown_fields=True):
     """Ask how the guard fares."""
+
+
+class Follow(msgspec.Struct, tag="follow/1", tag_field="kind", forbid_unknown_fields=True):
+    """Ask for every tick with all that went into it (`guard_ticks.Tick`), for a recorder or a view."""
 
 
 class DecisionMessage(msgspec.Struct, tag="decision/1", tag_field="kind", omit_defaults=False):
@@ -97,7 +102,12 @@ class Report(msgspec.Struct, tag="report/1", tag_field="kind"):
 
 
 class GuardStatus(msgspec.Struct, tag="guard_status/1", tag_field="kind"):
-    """How the guard fares: counts since its start, lateness of its ticks, what the kernel granted."""
+    """How the guard fares: counts since its start, duration of its ticks, what the kernel granted.
+
+    `late`: decisions that left after they could have taken effect. `backups`: how often it went over to the backup.
+    `tick_buckets`, `deadline_buckets`: how many ticks took, and deadlines were, at most that many seconds, as a
+    Prometheus histogram counts; with the sums of both.
+    """
 
     pid: int
     vehicle: str
@@ -113,6 +123,12 @@ class GuardStatus(msgspec.Struct, tag="guard_status/1", tag_field="kind"):
     proposals: int
     watchers: int
     realtime: dict[str, str]
+    late: int = 0
+    backups: int = 0
+    tick_buckets: dict[str, int] = {}
+    deadline_buckets: dict[str, int] = {}
+    tick_sum_s: float = 0.0
+    deadline_sum_s: float = 0.0
 
 
 class Refused(msgspec.Struct, tag="refused/1", tag_field="kind"):
@@ -121,16 +137,16 @@ class Refused(msgspec.Struct, tag="refused/1", tag_field="kind"):
     error: str
 
 
-Request = Observe | Propose | Watch | StatusQuery
+Request = Observe | Propose | Watch | StatusQuery | Follow
 Reply = DecisionMessage | Welcome | Report | GuardStatus | Refused
 
 _decoder = msgspec.msgpack.Decoder(Request)
 _reply_decoder = msgspec.msgpack.Decoder(Reply)
 _encoder = msgspec.msgpack.Encoder()
-KNOWN_REQUESTS = ("observe/1", "propose/1", "watch/1", "status/1")
+KNOWN_REQUESTS = ("observe/1", "propose/1", "watch/1", "status/1", "follow/1")
 
 
-def encode(message: Request | Reply) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     """Return `message` as msgpack."""
     return _encoder.encode(message)
 

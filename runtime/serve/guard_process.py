@@ -21,6 +21,7 @@ import zmq
 from runtime.errors import MessageError
 from runtime.serve.guard_messages import (
     DecisionMessage,
+    Follow,
     GuardStatus,
     Observe,
     Propose,
@@ -34,16 +35,19 @@ from runtime.serve.guard_messages import (
     decode_request,
     encode,
 )
+from runtime.serve.guard_ticks import Followed, Memory, Tick, memory_of, observation_of, proposal_of
+from runtime.serve.histogram import Histogram
 from runtime.serve.latency import LatencyHistogram
 from runtime.serve.realtime import RealTime, become_punctual
 from runtime.serve.sockets import owned_router
-from shield.guard import Decision, Guard, GuardSettings, Observation, Proposal
-from shield.state import Disc, State
+from shield.guard import Decision, Guard, GuardSettings, Mode, Observation
 from shield.vehicle import Vehicle
 
-_NS = 1e-9
 _WATCHER_SILENT_S = 2.0
 _VEHICLE_SILENT_S = 1.0
+_MEMORY_EVERY = 50
+_DEADLINES_S = (0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
+_TICKS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +74,26 @@ class GuardProcess:
         self._guard = Guard(vehicle, settings)
         self._tick_s = settings.tick_s
         self._overdue_s = settings.tick_s + vehicle.bounds.jitter_s
-        self._proposal: Proposal | None = None
+        self._settings = settings
+        self._proposal: Propose | None = None
         self._vehicle_peer: bytes | None = None
         self._vehicle_seen_s = 0.0
         self._self_tick_s = math.inf
         self._watchers: dict[bytes, float] = {}
+        self._followers: dict[bytes, float] = {}
+        self._memory: Memory | None = None
+        self._memory_due = 0
+        self._ticks = 0
         self._modes: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._interventions = 0
         self._proposals = 0
+        self._mode: Mode | None = None
+        self._late = 0
+        self._backups = 0
         self._tick_time = LatencyHistogram()
+        self._tick_buckets = Histogram(_TICKS_S)
+        self._deadlines = Histogram(_DEADLINES_S)
         self._started_s = time.monotonic()
         self._running = True
         self._realtime: RealTime | None = None
@@ -132,9 +146,11 @@ class GuardProcess:
                 self._observe(router, peer, request)
             case Propose():
                 self._proposals += 1
-                self._proposal = Proposal(request.stamp_ns * _NS, request.beta_rad, request.speed_mps)
+                self._proposal = request
             case Watch():
                 self._watch(router, peer)
+            case Follow():
+                self._follow(router, peer)
             case StatusQuery():
                 self._send(router, peer, self._status())
 
@@ -146,13 +162,15 @@ class GuardProcess:
         self._vehicle_peer = peer
         self._vehicle_seen_s = now_s
         self._self_tick_s = now_s + self._overdue_s
-        state = State(request.x_m, request.y_m, request.heading_rad, request.beta_rad, request.speed_mps)
-        obstacles = tuple(Disc(*item) for item in request.obstacles)
-        observation = Observation(request.stamp_ns * _NS, state, obstacles, request.applied_id)
-        decision = self._tick(now_s, observation)
-        self._send(router, peer, _decision_message(decision))
-        self._tick_time.add(time.monotonic() - now_s)
+        decision = self._tick(now_s, observation_of(request))
+        message = _decision_message(decision)
+        self._send(router, peer, message)
+        sent_s = time.monotonic()
+        self._tick_time.add(sent_s - now_s)
+        self._tick_buckets.add(sent_s - now_s)
+        self._late += sent_s > decision.apply_by_s
         self._tell_watchers(router, decision, now_s)
+        self._tell_followers(router, request, message, now_s)
 
     def _tick_if_overdue(self, router: zmq.Socket[bytes]) -> None:
         now_s = time.monotonic()
@@ -161,10 +179,20 @@ class GuardProcess:
         self._self_tick_s += self._tick_s
         if now_s - self._vehicle_seen_s > _VEHICLE_SILENT_S:
             self._vehicle_peer = None
-        self._tell_watchers(router, self._tick(now_s, None), now_s)
+        decision = self._tick(now_s, None)
+        self._tell_watchers(router, decision, now_s)
+        self._tell_followers(router, None, _decision_message(decision), now_s)
 
     def _tick(self, now_s: float, observation: Observation | None) -> Decision:
-        decision = self._guard.tick(now_s, observation, self._proposal)
+        self._ticks += 1
+        if self._followers and self._ticks >= self._memory_due:
+            self._memory = memory_of(self._guard)
+            self._memory_due = self._ticks + _MEMORY_EVERY
+        proposal = None if self._proposal is None else proposal_of(self._proposal)
+        decision = self._guard.tick(now_s, observation, proposal)
+        self._deadlines.add(decision.deadline_s)
+        self._backups += decision.mode is Mode.BACKUP and self._mode is not Mode.BACKUP
+        self._mode = decision.mode
         self._modes[decision.mode] += 1
         self._reasons[decision.reason] += 1
         self._interventions += decision.intervened
@@ -199,7 +227,31 @@ class GuardProcess:
             if now_s - seen_s > _WATCHER_SILENT_S or not _sent(router, peer, frame):
                 del self._watchers[peer]
 
-    def _send(self, router: zmq.Socket[bytes], peer: bytes, reply: Reply) -> None:
+    def _follow(self, router: zmq.Socket[bytes], peer: bytes) -> None:
+        known = peer in self._followers
+        self._followers[peer] = time.monotonic()
+        if known:
+            return
+        self._memory_due = 0
+        vehicle, certificate = self._vehicle, self._options.certificate
+        followed = Followed(os.getpid(), vehicle.fingerprint(), certificate, vehicle, self._settings)
+        self._send(router, peer, followed)
+
+    def _tell_followers(
+        self, router: zmq.Socket[bytes], observed: Observe | None, decision: DecisionMessage, now_s: float
+    ) -> None:
+        if not self._followers:
+            return
+        tick = Tick(os.getpid(), self._ticks, now_s, observed, self._proposal, decision, self._memory)
+        self._memory = None
+        frame = encode(tick)
+        for peer, seen_s in list(self._followers.items()):
+            if now_s - seen_s > _WATCHER_SILENT_S:
+                del self._followers[peer]
+            elif not _sent(router, peer, frame):
+                self._memory_due = 0  # it goes on from the next memory
+
+    def _send(self, router: zmq.Socket[bytes], peer: bytes, reply: Reply | Followed) -> None:
         _sent(router, peer, encode(reply))
 
     def _status(self) -> GuardStatus:
@@ -218,6 +270,12 @@ class GuardProcess:
             proposals=self._proposals,
             watchers=len(self._watchers),
             realtime={} if self._realtime is None else asdict(self._realtime),
+            late=self._late,
+            backups=self._backups,
+            tick_buckets=self._tick_buckets.counts(),
+            deadline_buckets=self._deadlines.counts(),
+            tick_sum_s=self._tick_buckets.sum,
+            deadline_sum_s=self._deadlines.sum,
         )
 
 
