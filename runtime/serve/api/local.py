@@ -146,7 +146,9 @@ class LocalApi:
 
     def _handle(self, client: Client, message: messages.FromClient, tensors: dict[str, Array]) -> None:
         if client.door > 0 and isinstance(message, _UNIX_ONLY):
-            raise MessageError(f"{message.__struct_config__.tag} is taken on the unix socket alone")
+            why = f"{message.__struct_config__.tag} is taken on the unix socket alone"
+            self._send(client, messages.Error(id=getattr(message, "id", 0), code="PERMISSION_DENIED", error=why))
+            return
         match message:
             case messages.Infer():
                 self._infer(client, message, tensors)
