@@ -1,5 +1,6 @@
 """A real daemon with plans that use a real edge server: the link, the server or the heat changes, and the plan does."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -181,10 +182,15 @@ def thermal(root: Path, name: str, temperature_c: float, limit_c: float) -> Path
     return zone / "temp"
 
 
-def running(folder: Path, devices: list[str], more: str) -> "subprocess.Popen[str]":
+@contextlib.contextmanager
+def running(folder: Path, devices: list[str], more: str) -> "Iterator[subprocess.Popen[str]]":
     process = start("serve", "--config", str(configure(folder, devices, more)))
-    await_ready(folder / "d.sock")
-    return process
+    try:
+        await_ready(folder / "d.sock")
+        yield process
+    finally:
+        end(process)
+        end_owner(folder / "headway-guard.sock")
 
 
 def test_heat_switches_and_coolness_switches_back(tmp_path: Path) -> None:
@@ -195,22 +201,17 @@ def test_heat_switches_and_coolness_switches_back(tmp_path: Path) -> None:
     write(tmp_path / "plans", given, (every, 0, 0), ({}, 0, 0))
     heat = "[plans.heat]\n" + '"cpu+f32" = { zone = "npu-thermal", slowdown = 2.0 }\n'
     more = f"[plans]\nhost_root = {json.dumps(str(tmp_path / 'root'))}\nsettle_s = 0.1\n{heat}"
-    process = running(tmp_path, ["cpu", "cpu+f32"], more)
-    try:
-        with headway.Client(tmp_path / "d.sock", timeout_s=10.0) as client:
-            assert client.status()["plan"]["in_force"] == "plan1"
-            temperature.write_text("91000")
-            wait_for(lambda: client.status()["plan"]["in_force"] == "plan2")
-            told = client.status()["plan"]
-            assert told["hot"] == {"cpu+f32": "npu-thermal is at 91 degC, its limit 85"}
-            assert "cpu+f32 takes 2 times as long (was 1): plan1 has p99" in told["why"]
-            temperature.write_text("83000")
-            wait_for(lambda: "83" in client.status()["plan"]["hot"].get("cpu+f32", ""))  # not yet 3 degrees below
-            temperature.write_text("70000")
-            wait_for(lambda: client.status()["plan"]["in_force"] == "plan1")
-    finally:
-        end(process)
-        end_owner(tmp_path / "headway-guard.sock")
+    with running(tmp_path, ["cpu", "cpu+f32"], more), headway.Client(tmp_path / "d.sock", timeout_s=10.0) as client:
+        assert client.status()["plan"]["in_force"] == "plan1"
+        temperature.write_text("91000")
+        wait_for(lambda: client.status()["plan"]["in_force"] == "plan2")
+        told = client.status()["plan"]
+        assert told["hot"] == {"cpu+f32": "npu-thermal is at 91 degC, its limit 85"}
+        assert "cpu+f32 takes 2 times as long (was 1): plan1 has p99" in told["why"]
+        temperature.write_text("83000")
+        wait_for(lambda: "83" in client.status()["plan"]["hot"].get("cpu+f32", ""))  # not yet 3 degrees below
+        temperature.write_text("70000")
+        wait_for(lambda: client.status()["plan"]["in_force"] == "plan1")
 
 
 def test_a_level_is_set_and_set_back_at_the_end(tmp_path: Path) -> None:
@@ -225,8 +226,7 @@ def test_a_level_is_set_and_set_back_at_the_end(tmp_path: Path) -> None:
     given = problem((device,), costs).with_deadline(0.2)
     write(tmp_path / "plans", given, ({}, 0, 0), ({}, 1, 0))
     named = '[plans.levels."cpu:0"]\nslow = 900e6\n'
-    process = running(tmp_path, ["cpu:0"], f"[plans]\nhost_root = {json.dumps(str(tmp_path / 'root'))}\n{named}")
-    try:
+    with running(tmp_path, ["cpu:0"], f"[plans]\nhost_root = {json.dumps(str(tmp_path / 'root'))}\n{named}") as process:
         assert [(clock / name).read_text() for name in khz][:2] == ["900000", "900000"]
         with headway.Client(tmp_path / "d.sock", timeout_s=10.0) as client:
             everything = client.plans()
@@ -235,9 +235,6 @@ def test_a_level_is_set_and_set_back_at_the_end(tmp_path: Path) -> None:
         process.terminate()
         process.wait(15)
         assert [(clock / name).read_text() for name in khz][:2] == ["600000", "1800000"]
-    finally:
-        end(process)
-        end_owner(tmp_path / "headway-guard.sock")
 
 
 def test_a_plan_that_ends_early_is_taken_until_a_deeper_exit_is_asked_for(tmp_path: Path) -> None:
@@ -245,16 +242,12 @@ def test_a_plan_that_ends_early_is_taken_until_a_deeper_exit_is_asked_for(tmp_pa
     exits = tuple(Exit(name, segment, share, accuracy) for name, segment, share, accuracy in shares)
     given = problem((Device("cpu"),), {"cpu": Cost(4e-3, energy_j=0.1)}, exits).with_deadline(0.2)
     write(tmp_path / "plans", given, ({}, 0, 0), ({}, 0, 1), ({}, 0, 2))
-    process = running(tmp_path, ["cpu"], "[plans]\naccuracy_floor = 0.92\nsettle_s = 0.1\n")
-    try:
-        with headway.Client(tmp_path / "d.sock", timeout_s=10.0) as client:
-            told = client.status()["plan"]
-            assert told["in_force"] == "plan2"
-            assert told["left_out"] == {"plan1": "reaches an accuracy of 0.9 for driving: the floor is 0.92"}
-            assert client.infer("driving", {"frame": FRAME}, least_exit="exit2").exit_id == "exit2"
-            assert client.infer("driving", {"frame": FRAME}, least_exit="exit3").exit_id == "exit3"
-            wait_for(lambda: client.status()["plan"]["in_force"] == "plan3")
-            assert "driving ends at 'exit2', and 'exit3' is asked for" in client.status()["plan"]["why"]
-    finally:
-        end(process)
-        end_owner(tmp_path / "headway-guard.sock")
+    more = "[plans]\naccuracy_floor = 0.92\nsettle_s = 0.1\n"
+    with running(tmp_path, ["cpu"], more), headway.Client(tmp_path / "d.sock", timeout_s=10.0) as client:
+        told = client.status()["plan"]
+        assert told["in_force"] == "plan2"
+        assert told["left_out"] == {"plan1": "reaches an accuracy of 0.9 for driving: the floor is 0.92"}
+        assert client.infer("driving", {"frame": FRAME}, least_exit="exit2").exit_id == "exit2"
+        assert client.infer("driving", {"frame": FRAME}, least_exit="exit3").exit_id == "exit3"
+        wait_for(lambda: client.status()["plan"]["in_force"] == "plan3")
+        assert "driving ends at 'exit2', and 'exit3' is asked for" in client.status()["plan"]["why"]
