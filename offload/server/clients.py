@@ -2,8 +2,9 @@
 
 Every connection takes a descriptor. A ROUTER that runs out of them can neither take a newcomer nor tell it so, and its
 I/O thread spins. So some are kept back: a newcomer above `most` is let in for a second, in which it is told
-RESOURCE_EXHAUSTED, then its connection is shut; earlier where others wait to be told. Only a newcomer for whom even
-that leaves no descriptor is shut without a word.
+RESOURCE_EXHAUSTED, then its connection is shut; earlier where others wait to be told: first those who were told longest
+ago, then those who have been silent for longest. Refused clients that connect again and again, and say nothing, so take
+no newcomer's place.
 
 The socket's monitor tells who comes and goes. It is read before anything a stranger says, so that a descriptor that is
 used again never stands for two clients.
@@ -23,6 +24,7 @@ from offload.wakeup import holds_message
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _GRACE_S = 1.0
 _FLUSHED_S = 0.02
+_SILENT_S = 0.1
 _OWN_FILES = 16
 _UNLIMITED = 2**20
 
@@ -54,7 +56,7 @@ class Clients:
         """Descriptors of the clients that are taken, by identity."""
         self._at: dict[int, bytes | None] = {}
         self._leaving: deque[tuple[float, int]] = deque()
-        self._refused: set[int] = set()
+        self._refused: dict[int, float] = {}
         self._told: dict[int, float] = {}
         self._router = router
         self.monitor: zmq.Socket[bytes] = router.get_monitor_socket(_EVENTS)
@@ -89,7 +91,7 @@ class Clients:
                 self.taken.pop(before, None)
             self.taken[client] = fd
             self._at[fd] = client
-            self._refused.discard(fd)
+            self._refused.pop(fd, None)
             return True
         self._let_leave(fd)
         self._told.setdefault(fd, self._clock.now_s())
@@ -102,24 +104,24 @@ class Clients:
             fd = event["value"]
             if event["event"] == zmq.EVENT_DISCONNECTED:
                 client = self._at.pop(fd, None)
-                self._refused.discard(fd)
+                self._refused.pop(fd, None)
                 self._told.pop(fd, None)
                 if client is not None:
                     self.taken.pop(client, None)
                 continue
             self._at[fd] = None
             if len(self._at) > self.most + self._spare:
-                self._shut(self._told_first(fd))
                 self._let_leave(fd)
+                self._shut(self._first_to_go(fd))
             elif len(self.taken) >= self.most:
                 self._let_leave(fd)
 
     def tick(self) -> None:
         """Shut the connections whose grace is over."""
         while self._leaving and self._leaving[0][0] <= self._clock.now_s():
-            _, fd = self._leaving.popleft()
+            at_s, fd = self._leaving.popleft()
             self.watch()
-            if fd in self._refused:
+            if self._refused.get(fd) == at_s:  # not another one that has its descriptor by now
                 self._shut(fd)
 
     def close(self) -> None:
@@ -127,22 +129,26 @@ class Clients:
         self._router.disable_monitor()
         self.monitor.close(linger=0)
 
-    def _told_first(self, newcomer: int) -> int:
-        """Return whom to shut so that a newcomer can stay: who was told longest ago, if the word is surely out."""
-        for fd, told_s in self._told.items():
-            if self._clock.now_s() - told_s >= _FLUSHED_S:
-                del self._told[fd]
-                return fd
-            break
-        return newcomer
+    def _first_to_go(self, newcomer: int) -> int:
+        """Return whom to shut so that a newcomer can stay long enough to be told."""
+        now_s = self._clock.now_s()
+        told = next(iter(self._told), None)
+        if told is not None and now_s - self._told[told] >= _FLUSHED_S:  # the word is surely out
+            return told
+        silent = next((fd for fd in self._refused if fd not in self._told), newcomer)
+        if told is None or now_s - (self._refused[silent] - _GRACE_S) >= _SILENT_S:
+            return silent
+        return told  # its word is with ZeroMQ, and most likely out
 
     def _let_leave(self, fd: int) -> None:
         if fd not in self._refused:
-            self._refused.add(fd)
-            self._leaving.append((self._clock.now_s() + _GRACE_S, fd))
+            self._refused[fd] = self._clock.now_s() + _GRACE_S
+            self._leaving.append((self._refused[fd], fd))
 
     def _shut(self, fd: int) -> None:
         """Shut a connection that ZeroMQ owns; it then closes the descriptor itself."""
         self.shut += 1
+        self._refused.pop(fd, None)
+        self._told.pop(fd, None)
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
             connection.shutdown(socket.SHUT_RDWR)

@@ -212,18 +212,18 @@ class Desk:
         if full:
             self._replies.refuse(client, request.id, Code.RESOURCE_EXHAUSTED, full)
             return
-        now_s = self._now_s()
+        now_s, served = self._now_s(), model.loaded(wanted)
         deadline_s = now_s + 1e-6 * request.time_left_us
-        job = Job(client, request, tensors, size, now_s, deadline_s, model.loaded(wanted), owner=owner)
-        if job.served is None:
-            self._park(model, wanted, job)
-            return
-        self._check(job.served, request, tensors)
-        job.expected_us = job.served.job_us
-        hopeless = self._why_hopeless(job, job.served)
+        hopeless = "" if served is None else self._why_hopeless(request, deadline_s, served)
         if hopeless:
             self._replies.refuse(client, request.id, Code.RESOURCE_EXHAUSTED, hopeless)
             return
+        job = Job(client, request, tensors, size, now_s, deadline_s, served, owner=owner)
+        if served is None:
+            self._park(model, wanted, job)
+            return
+        self._check(served, request, tensors)
+        job.expected_us = served.job_us
         self.agenda.add(job)
         self._queue.put(job)
 
@@ -237,18 +237,18 @@ class Desk:
             return f"open requests hold {agenda.size} bytes: with {size} more they exceed {settings.queue_bytes}"
         return ""
 
-    def _why_hopeless(self, job: Job, served: ServedRange) -> str:
-        """Return why a job cannot be done in time after those that are more urgent; empty if it can, or may in part.
+    def _why_hopeless(self, request: Request, deadline_s: float, served: ServedRange) -> str:
+        """Return why a request cannot be done in time after those that are more urgent; empty if it can, or may in part.
 
         A queue longer than what can be done in time would end in nothing but late work, and in no time for batches.
         """
-        agenda, left_us = self.agenda, job.request.time_left_us
+        agenda, left_us = self.agenda, request.time_left_us
         if served.answers_early or not len(agenda):
             return ""
         own_us, share = served.batch_us, self._pace.ratio / self._settings.workers
         if agenda.load_us * share + own_us <= left_us:
             return ""
-        before_us = round(agenda.work_until_us(job.deadline_s) * share)
+        before_us = round(agenda.work_until_us(deadline_s) * share)
         if before_us + own_us <= left_us:
             return ""
         return f"{before_us} us of more urgent work and {own_us} us of its own: {left_us} us are left"
