@@ -21,15 +21,6 @@ def cheapest_s(instance: Instance) -> list[float]:
     return [least[task.unit] for task in instance.tasks]
 
 
-def mean_s(instance: Instance) -> list[float]:
-    """Return the mean time of each task, over devices and levels [s]."""
-    means = []
-    for unit in instance.units:
-        times = [time for device in unit.choices for time in unit.times_s[device]]
-        means.append(math.fsum(times) / len(times))
-    return [means[task.unit] for task in instance.tasks]
-
-
 def heads_s(instance: Instance) -> list[float]:
     """Return the earliest end of each task with cheapest times and free transfers [s], from its release."""
     times = cheapest_s(instance)

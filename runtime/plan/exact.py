@@ -14,13 +14,12 @@ Reference: Perron, Didier, Gay: The CP-SAT-LP solver, CP 2023.
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from runtime.plan.bounds import cheapest_s, heads_s, lower_bound_s, mean_s
+from runtime.plan.bounds import heads_s, lower_bound_s
 from runtime.plan.errors import PlanError, ScheduleError
 from runtime.plan.goal import Goal, score
 from runtime.plan.instance import Instance, make_instance
@@ -202,7 +201,6 @@ class _Program:
         self._place()
         self._time()
         self._flow()
-        self._follow()
         if instance.contended:
             self._contend()
         self._limit()
@@ -272,7 +270,6 @@ class _Program:
         instance, model = self.instance, self.model
         channels: dict[str, list[Any]] = {}
         self._joule: list[tuple[float, Any]] = []
-        self._delays: dict[tuple[int, int], Any] = {}
         self._crosses: list[dict[tuple[int, int], Any]] = []
         self._leaves: list[dict[tuple[int, int], Any]] = []
         for index, flow in enumerate(instance.flows):
@@ -283,7 +280,6 @@ class _Program:
                 way = self._ways(flow, maker, instance.tasks[reader].unit)
                 delay = sum(self._ticks(flow.times_s[a][b]) * literal for (a, b), literal in way.items() if a != b)
                 model.add(self._start[reader] >= self._end[flow.source] + delay)
-                self._delays[index, reader] = delay
                 for (a, b), literal in way.items():
                     if a == b:
                         continue
@@ -307,21 +303,6 @@ class _Program:
             self._leaves.append(leaves)
         for row in channels.values():
             model.add_no_overlap(row)
-
-    def _follow(self) -> None:
-        """Redundant, but strong: an answer ends no sooner than all the work and ways on a long path to it.
-
-        In one row the linear relaxation sees it; in a row a task it does not, and nothing is then proven of a long
-        chain under a cap on the energy.
-        """
-        instance = self.instance
-        lasts = {tasks for run in instance.runs for _, tasks in run.answers}
-        rows = {path for times in (cheapest_s(instance), mean_s(instance)) for path in _paths(instance, times, lasts)}
-        for path in sorted(rows):
-            ways = [self._delays[flow, task] for flow, task in path if flow >= 0]
-            work = [self._work[task] for _, task in path]
-            first = self._ticks(instance.tasks[path[0][1]].release_s)
-            self.model.add(self._end[path[-1][1]] >= first + sum(work) + sum(ways))
 
     def _ways(self, flow: Any, maker: int, reader: int) -> dict[tuple[int, int], Any]:
         """Return a literal for each pair of devices of maker and reader; pairs without a way are forbidden."""
@@ -517,26 +498,6 @@ class _Program:
                 start_s = solver.value(leaves[source, target]) * self._tick_s
                 found.append(Move(index, source, target, start_s, start_s + flow.times_s[source][target]))
         return tuple(found)
-
-
-def _paths(
-    instance: Instance, times_s: Sequence[float], lasts: Iterable[tuple[int, ...]]
-) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Return a longest path to the last of each group of tasks, as (flow that leads there or -1, task) in order."""
-    ends = [0.0] * len(instance.tasks)
-    before: list[tuple[int, int]] = [(-1, -1)] * len(instance.tasks)
-    for task in instance.order:
-        makers = [(ends[instance.flows[flow].source], flow) for flow in instance.inflows[task]]
-        begin, flow = max(makers, default=(0.0, -1))
-        before[task] = (flow, instance.flows[flow].source if flow >= 0 else -1)
-        ends[task] = begin + times_s[task]
-    for group in lasts:
-        task, path = max(group, key=lambda task: ends[task]), []
-        while task >= 0:
-            flow, maker = before[task]
-            path.append((flow, task))
-            task = maker
-        yield tuple(reversed(path))
 
 
 def _ancestors(instance: Instance) -> list[set[int]]:
