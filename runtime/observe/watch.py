@@ -66,14 +66,17 @@ class DriftWatch:
         self._monitors.pop(name, None)
         self._unwatched.pop(name, None)
 
-    def take(self, request: Request, reply: Reply) -> None:
-        """Look at a reply; a flag that it raises is logged, once."""
+    def take(self, request: Request, reply: Reply) -> str | None:
+        """Look at a reply; a flag that it raises is logged, once, and returned."""
         monitor = self._monitors.get(reply.model)
         if monitor is None or reply.exit_id is None or not self._tells(request, reply):
-            return
+            return None
         flag = monitor.observe(reply.exit_id)
-        if flag is not None:
-            _log.warning("drift of %s: %s", reply.model, describe(flag))
+        if flag is None:
+            return None
+        told = describe(flag)
+        _log.warning("drift of %s: %s", reply.model, told)
+        return told
 
     def status(self) -> dict[str, Any]:
         """Return, by model, the flag (None: down), the samples looked at and the share that left at each exit."""

@@ -76,6 +76,7 @@ class Daemon:
         self._replan_s = 0.0
         self._patience_ms = min(_POLL_MS, config.serve.keep_warm_ms or _POLL_MS)
         self._bound = GuardBound()
+        self._edge_state = ""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then answer what is in flight and leave; the guard lives on.
@@ -177,6 +178,7 @@ class Daemon:
             self._replan()
             if self._client is not None and self._client.fileno() in ready:
                 self._pilot.take_outcomes()
+                self._tell_edge()
             self._guard.attend(ready)
 
     def _propose(self, stamp_ns: int, beta_rad: float, speed_mps: float) -> None:
@@ -188,6 +190,13 @@ class Daemon:
             self._pilot.hear(report)
             if self._service.events.wanted(Topic.GUARD):
                 self._service.events.publish(Topic.GUARD, msgspec.structs.asdict(report))
+
+    def _tell_edge(self) -> None:
+        """Publish the edge server's state where it changed."""
+        edge = self._pilot.status()["edge"] if self._service.events.wanted(Topic.EDGE) else None
+        if edge is not None and edge["state"] != self._edge_state:
+            self._edge_state = edge["state"]
+            self._service.events.publish(Topic.EDGE, edge)
 
     def _told_plans(self) -> dict[str, Any] | None:
         return None if self._plans is None else self._plans.describe()

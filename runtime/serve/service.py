@@ -203,7 +203,9 @@ class Service:
         with self._lock:
             if reply.model:
                 self._tallies.setdefault((reply.model, reply.version), Tally()).add(reply, samples, time.time_ns())
-            self._drift.take(request, reply)
+            drifted = self._drift.take(request, reply)
+        if drifted is not None:
+            self.events.publish(Topic.DRIFT, {"model": reply.model, "flag": drifted})
         if self._plans is not None:
             self._plans.take(reply)
         if self.events.wanted(Topic.REQUEST):
