@@ -24,12 +24,13 @@ from devices.errors import DeviceError, InputError
 from devices.package.graph import Package
 from devices.tensor import check_inputs
 from runtime.execute.alarm import AlarmThread
+from runtime.execute.decisions import Admission, admit
 from runtime.execute.edge import EdgeDevice
 from runtime.execute.edge_run import EdgeRuns, warm_edges
 from runtime.execute.edge_unit import EdgeUnit
 from runtime.execute.errors import ClosedError, ModelNotFoundError
 from runtime.execute.flow import Flow
-from runtime.execute.job import Job, OnDone
+from runtime.execute.job import Job, OnDecision, OnDone
 from runtime.execute.latency import ModelLatency
 from runtime.execute.model import ServedModel
 from runtime.execute.queue import Urgency
@@ -41,7 +42,6 @@ from runtime.execute.sprint import Sprint
 from runtime.execute.worker import MAX_NESTED, Device, DeviceWorker, Part
 
 _log = logging.getLogger(__name__)
-_TRIAL_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,8 @@ class Executor:
         self._lock = threading.Lock()  # over the tables, never over inference
         self._replies: Counter[Status] = Counter()
         self._refusals = 0
+        self.on_decision: OnDecision | None = None
+        """Told of each decision about a request with what it was made from, on the thread that makes it."""
         self._arrivals = itertools.count()
         self._draining = False
         self._closed = False
@@ -433,42 +435,39 @@ class Executor:
         _call(on_done, Reply(id=request.id, status=status, message=message))
 
     def _refusal(self, job: Job) -> str | None:
-        """Say why a job can't be met, or None. One hopeful refusal in 8 is tried all the same.
-
-        Without the trial, p99 would stay what it was in a bad moment, since what is refused is never measured.
-        """
+        """Say why a job can't be met, or None."""
         runs = job.model.runs
         workers = [self._workers[name] for name in self._first_devices(job)]
-        for worker in workers:
-            waiting = len(worker.queue)
-            if not job.entries and waiting >= self.settings.max_queue:
-                return f"{worker.backend.device} has {waiting} requests waiting: at most {self.settings.max_queue}"
-        left_s = job.time_left_s()
-        if left_s is None or job.trial:
-            return None
         window = job.model.latency.first[job.first_exit]
-        first_s = window.p99_s
-        if isinstance(runs, Spread) and runs.remote:  # what went slowly over the link may still be quick here
+        left_s = job.time_left_s()
+        timed = left_s is not None and not job.trial
+        first_s, ahead_s = window.p99_s, 0.0
+        if timed and isinstance(runs, Spread) and runs.remote:  # slow over the link may still be quick here
             first_s = runs.walk(job.first_exit).needed_s(job.first_exit)
-        ahead_s = 0.0  # a job that has its place asks again when its turn has come
-        if not job.entries:
+        if timed and not job.entries:  # a job that has its place asks again when its turn has come
             waits_s = [worker.queue.cost_before(job.key) + worker.free_in_s(job) for worker in workers]
             ahead_s = max(waits_s, default=0.0)
-        reserve_s = self._reserve.total_s
-        needed_s = ahead_s + first_s + reserve_s
-        if needed_s <= left_s:
-            return None
-        if ahead_s + window.least_s + reserve_s <= left_s:
-            self._refusals += 1
-            job.trial = self._refusals % _TRIAL_EVERY == 0
-            if job.trial:
-                return None
-        exit_id = job.model.package.exits[job.first_exit].id
-        return (
-            f"{left_s * 1e3:.3f} ms are left, but {needed_s * 1e3:.3f} ms are needed: {first_s * 1e3:.3f} ms to "
-            f"exit {exit_id!r} on {job.model.device} (p99 of {window.count} runs), {ahead_s * 1e3:.3f} ms for what "
-            f"comes first, {reserve_s * 1e3:.3f} ms for the reply"
+        asked = Admission(
+            device=job.model.device,
+            exit_id=job.model.package.exits[job.first_exit].id,
+            waiting={worker.backend.device: len(worker.queue) for worker in workers},
+            most_waiting=self.settings.max_queue,
+            entered=bool(job.entries),
+            trial=job.trial,
+            left_s=left_s,
+            first_s=first_s,
+            least_s=window.least_s,
+            runs=window.count,
+            ahead_s=ahead_s,
+            reserve_s=self._reserve.total_s,
+            refusals=self._refusals,
         )
+        verdict = admit(asked)
+        self._refusals += verdict.hopeful
+        job.trial = job.trial or verdict.trial
+        if self.on_decision is not None:
+            self.on_decision(job, asked, verdict)
+        return verdict.refused
 
     def finished(self, job: Job, reply: Reply) -> None:
         """Take note that a job has ended, and hand out its reply."""

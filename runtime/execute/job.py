@@ -11,15 +11,22 @@ from typing import Any, Protocol
 from devices.backend import CancelToken
 from devices.chain import ExitAnswer
 from devices.clock import NS_PER_S, Clock, TimerHandle
+from runtime.execute.decisions import Admission, ExitReached, Verdict, end_at
 from runtime.execute.model import Recorder, ServedModel
 from runtime.execute.queue import EdfQueue, Entry, Urgency, urgency
 from runtime.execute.request import Ending, Reply, Request, Status
 
 OnDone = Callable[[Reply], None]
+OnDecision = Callable[["Job", Admission | ExitReached, Verdict | Ending | None], None]
 
 
 class Owner(Protocol):
     """What a job needs of the executor."""
+
+    @property
+    def on_decision(self) -> "OnDecision | None":
+        """Told of each exit and whether the run ends there."""
+        ...
 
     def finished(self, job: "Job", reply: Reply) -> None:
         """Take note that the job has ended, and hand out its reply."""
@@ -135,20 +142,23 @@ class Job:
         self._answered_s = answer.elapsed_s - self._paused_ns / NS_PER_S
         self._recorder.note(answer.index, self._answered_s)
         self.offer(answer)
-        package = self.model.package
         if not self.open:
             return True
-        threshold = package.exits[answer.index].threshold
-        if answer.index >= self.last_exit:
-            return self.answer(answer, Ending.COMPLETE)
-        if threshold is not None and answer.confidence is not None and answer.confidence >= threshold:
-            return self.answer(answer, Ending.CONFIDENT)
-        left_s = self.time_left_s()
-        if left_s is not None and left_s - reserve_s < self.model.latency.step[answer.index + 1].least_s:
-            return self.answer(
-                self.deepest or answer, Ending.DEADLINE, "the next exit would not finish before the deadline"
-            )
-        return False
+        threshold = self.model.package.exits[answer.index].threshold
+        steps, following = self.model.latency.step, answer.index + 1
+        least_s = steps[following].least_s if following < len(steps) else 0.0
+        reached = ExitReached(
+            answer.index, self.last_exit, answer.confidence, threshold, self.time_left_s(), reserve_s, least_s
+        )
+        ending = end_at(reached)
+        if self._owner.on_decision is not None:
+            self._owner.on_decision(self, reached, ending)
+        if ending is None:
+            return False
+        if ending is Ending.DEADLINE:
+            why = "the next exit would not finish before the deadline"
+            return self.answer(self.deepest or answer, ending, why)
+        return self.answer(answer, ending)
 
     def expire(self) -> None:
         """End the job because its deadline has fallen: with the deepest finished exit, if there is one."""
