@@ -238,7 +238,7 @@ class Desk:
         return ""
 
     def _why_hopeless(self, request: Request, deadline_s: float, served: ServedRange) -> str:
-        """Return why a request cannot be done in time after those that are more urgent; empty if it can, or may in part.
+        """Return why a request cannot be done in time after those more urgent; empty if it can, or may in part.
 
         A queue longer than what can be done in time would end in nothing but late work, and in no time for batches.
         """
