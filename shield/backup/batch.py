@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from shield.backup.question import MARGIN_M, MARGIN_RELATIVE
 from shield.events import GRAZE, LEAST_INNER_M
 from shield.manoeuvre import grip_slip_rad
+from shield.reach import soonest_s
 from shield.vehicle import Bounds, Vehicle
 
 Array = NDArray[np.float64]
@@ -60,6 +61,7 @@ def backup_deadlines(
     obstacle_y_m: ArrayLike,
     obstacle_radius_m: ArrayLike,
     cap_s: float = 10.0,
+    speed_mps: ArrayLike | None = None,
 ) -> Deadlines:
     """Return the `backup` deadlines of N states among static discs.
 
@@ -68,6 +70,7 @@ def backup_deadlines(
         x_m, y_m, heading_rad, beta_rad: Poses and held slip angles, shape (N,) [m, m, rad, rad].
         obstacle_x_m, obstacle_y_m, obstacle_radius_m: Discs, shape (M,) for all states or (N, M) for each its own [m].
         cap_s: Longest deadline asked about [s].
+        speed_mps: Measured speeds, shape (N,) or () [m/s]; None: anywhere from standing to top speed.
     Raises:
         ValueError: a number is not finite, a radius is negative, a slip angle is beyond full lock, the cap is not
             positive, or the vehicle declares brakes or another bound (ask `tolerable_deadline` state by state).
@@ -100,7 +103,8 @@ def backup_deadlines(
         part = slice(first, first + step)
         ox, oy, radius = (v if v.ndim == 1 else v[part] for v in discs)
         distance[part], obstacle[part] = _distances(vehicle, states[:, part], ox, oy, radius, cap_s * vehicle.v_max_mps)
-    return Deadlines(np.minimum(cap_s, distance / vehicle.v_max_mps), distance, obstacle)
+    deadline = np.minimum(cap_s, soonest_s(vehicle, speed_mps, distance))
+    return Deadlines(deadline, distance, np.where(deadline < cap_s, obstacle, -1))
 
 
 class _Chunk:
