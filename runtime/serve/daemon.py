@@ -33,7 +33,7 @@ from runtime.serve.mailbox import Mailbox
 from runtime.serve.oip.access import open_access
 from runtime.serve.pilot import Pilot
 from runtime.serve.plans.edges import open_edges
-from runtime.serve.realtime import answer_promptly, raise_file_limit, step_back
+from runtime.serve.realtime import answer_promptly, keep_together, messenger_core, raise_file_limit, step_back
 from runtime.serve.sockets import runtime_folder
 from runtime.serve.uplink import Offloading
 from shield.vehicle import load_vehicle
@@ -114,6 +114,7 @@ class Daemon:
             self._ready = True
             self._fronts = stack.enter_context(open_fronts(self._config.front, self._access, self._service))
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
+            self._pin()
             self._serve()
             self._executor.drain(_DRAIN_S)
             self._mailbox.drain()
@@ -161,6 +162,11 @@ class Daemon:
         aims = ControllerSettings(self._vehicle.l_r_m, self._vehicle.beta_max_rad)
         parts = (self._executor, self._mailbox, aims, offloading)
         return Pilot(self._packages[0], *parts, self._propose, watch=self._service.delivered)
+
+    def _pin(self) -> None:
+        core = messenger_core(core for device in self._devices for core in device.cores or ())
+        if self._config.serve.pin_messages and core is not None:
+            keep_together(core)
 
     def _stop(self, *_: object) -> None:
         self._running = False

@@ -18,6 +18,7 @@ import zmq
 
 from runtime.errors import ConfigurationError, UnavailableError
 from runtime.serve.guard_messages import Propose, Report, Request, Watch, Welcome, decode_reply, encode
+from runtime.serve.realtime import at_large
 from runtime.serve.sockets import ipc_address
 from shield.vehicle import Vehicle
 
@@ -183,7 +184,8 @@ class GuardLink:
             raise UnavailableError(f"no guard answers at {self._command.socket}, and this daemon may not start one")
         arguments = self._command.arguments
         no_input = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-        self._child = os.posix_spawn(arguments[0], arguments, os.environ, setsid=True, file_actions=[no_input])
+        with at_large():
+            self._child = os.posix_spawn(arguments[0], arguments, os.environ, setsid=True, file_actions=[no_input])
         self._heard_s = self._start_s = time.monotonic()
 
     def _replace(self, why: str) -> None:

@@ -12,7 +12,8 @@ import gc
 import os
 import platform
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _SHORT_SLICE_NS = 100_000
 _FIFO_PRIORITY = 50
 _MESSENGER_PRIORITY = 1
 _INFERENCE_NICENESS = 10
+_ALLOWED = os.sched_getaffinity(0)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -78,6 +80,36 @@ def answer_promptly() -> None:
     for thread in (0, *_zeromq_threads()):
         if _fifo(thread, _MESSENGER_PRIORITY) != "yes":
             _short_slice(thread)
+
+
+def messenger_core(taken: Iterable[int]) -> int | None:
+    """Return the core for the thread that carries messages and ZeroMQ's: the last one that no device is pinned to.
+
+    None where this process has but one core, or devices have them all.
+    """
+    free = sorted(_ALLOWED - set(taken))
+    return free[-1] if len(_ALLOWED) > 1 and free else None
+
+
+def keep_together(core: int) -> None:
+    """Pin the calling thread and ZeroMQ's to one core.
+
+    They hand every message to one another: on one core its data stays in the cache, and nobody waits for another core
+    to wake up. Threads and processes that the calling thread starts later would be pinned too: see `at_large`.
+    """
+    for thread in (0, *_zeromq_threads()):
+        os.sched_setaffinity(thread, {core})
+
+
+@contextmanager
+def at_large() -> Iterator[None]:
+    """Let the calling thread run on every core of the process meanwhile, and what it starts there for good."""
+    pinned = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _ALLOWED)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, pinned)
 
 
 def step_back() -> None:

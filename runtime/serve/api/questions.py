@@ -7,6 +7,7 @@ control that a vehicle applies is the guard's.
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from runtime.serve.api.messages import Admitted, Deadline, Filter, Tolerable
+from runtime.serve.realtime import at_large
 from shield.deadline import Method, tolerable_deadline
 from shield.filter import filter_slip
 from shield.state import Disc, State
@@ -26,7 +27,8 @@ class Questions:
 
     def ask(self, question: Deadline | Filter) -> "Future[Tolerable | Admitted]":
         """Answer a question; the future raises ValueError where the question makes no sense for this vehicle."""
-        return self._pool.submit(answer, self._vehicle, question)
+        with at_large():  # the first question starts the thread
+            return self._pool.submit(answer, self._vehicle, question)
 
     def close(self) -> None:
         """Answer no more."""
