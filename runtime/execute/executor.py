@@ -377,13 +377,17 @@ class Executor:
             worker.gate.release()
         return replies[0]
 
-    def rehearse(self) -> None:
-        """Run every model that is quick enough to be run inline once, on zeros, so that its next request finds it warm.
+    def rehearse(self, least_s: float = 0.0, most_s: float | None = None) -> None:
+        """Run models once, on zeros, on this thread, so that their next requests find them warm; counts nowhere.
 
-        Skips devices with something to do. Counts nowhere.
+        Skips devices with something to do; a request that comes meanwhile waits for the run to end.
+
+        Args:
+            least_s, most_s: The p99 of the models that are run [s]; None: what may be run inline.
         """
+        limit_s = self.settings.inline_limit_s if most_s is None else most_s
         for model in self.models:
-            if isinstance(model.runs, Spread) or model.latency.complete_p99_s() > self.settings.inline_limit_s:
+            if isinstance(model.runs, Spread) or not least_s <= model.latency.complete_p99_s() <= limit_s:
                 continue
             worker = self._workers[model.runs.backend.device]
             if not len(worker.queue) and worker.gate.acquire(blocking=False):

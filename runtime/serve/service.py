@@ -35,6 +35,8 @@ from runtime.serve.statistics import ModelStatistics, Tally
 
 DEFAULT_PRIORITY = 5
 LOWEST_PRIORITY = 9
+WARM_LIMIT_S = 0.003
+WARM_SLOW_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Service:
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._lock = threading.Lock()  # over tallies, drift and plans: what replies are counted in
         self._ids = itertools.count(1)
+        self._warm_s = 0.0
         self.events = parts.events
         self._library.on_change = self._changed
         if self._plans is not None:
@@ -188,8 +191,16 @@ class Service:
         return self._executor.run_inline(request)
 
     def keep_warm(self) -> None:
-        """Run quick models on zeros where their devices are idle; for the thread that would run them inline."""
+        """Run quick models on zeros where their devices are idle; for the thread that would run them inline.
+
+        Those of up to 3 ms are run by the thread that loads, less often; slower ones are hardly slower after a pause.
+        """
         self._executor.rehearse()
+        now_s = time.monotonic()
+        if now_s >= self._warm_s:
+            self._warm_s = now_s + WARM_SLOW_S
+            inline_s = self._executor.settings.inline_limit_s
+            self._loader.submit(self._executor.rehearse, inline_s, WARM_LIMIT_S)
 
     def cancel(self, request_id: Hashable) -> bool:
         """End a request, its reply being CANCELLED; return whether it was still in flight."""
