@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING
 import zmq
 
 from devices.clock import Clock, MonotonicClock
-from offload.client.connection import ClientSettings, Connection, PeerState, Status
+from offload.client.connection import Connection
+from offload.client.settings import ClientSettings, PeerState, Status
 from offload.client.dispatch import Dispatcher, Pending
 from offload.client.timers import KEPT
 from offload.errors import ClientError

@@ -20,7 +20,8 @@ import msgspec
 
 from devices.clock import Clock
 from offload.client.choice import HedgeBudget, two_of
-from offload.client.connection import ClientSettings, Connection
+from offload.client.connection import Connection
+from offload.client.settings import ClientSettings
 from offload.client.timers import Timers
 from offload.frames import Array
 from offload.link import EmulatedLink, Transmission
