@@ -177,6 +177,46 @@ def test_what_one_look_calls_clear_passes_every_disc(
     assert best > -0.12  # the angle tried may lie between two of these
 
 
+def test_how_fast_a_disc_moves_counts_in_a_look() -> None:
+    """A ring of discs with room of less than a metre between two of them, seen from an arc on which they move fast."""
+    ring = [(15.0 * math.cos(k * math.pi / 6.0), 15.0 * math.sin(k * math.pi / 6.0), 3.0) for k in range(12)]
+    turns = turns_of(ring, 0.3)
+    assert turns.pace.min() > 1.0
+    assert turns.spans_clear([(0.0, 0.02)])[0] >= 0
+    assert turns.spans_clear([(0.0, 2.2)])[0] < 0
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, -0.4])
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_first_touch_of_a_disc_that_a_turn_goes_round(beta: float, side: int) -> None:
+    """Discs nearly as large as the turn, about its centre, and others: stepped along the arc."""
+    turns = turns_of([(30.0, 0.0, 1.0)], beta)
+    curve, rho = turns.curve, turns.rho
+    arc = Arc(beta, L_M, 12.0)
+    rng = np.random.default_rng(8)
+    touched = 0
+    for trial in range(60):
+        if trial % 2:
+            angle, radius = 6.2, rho - rng.uniform(0.1, 0.9)
+            about = complex(*rng.uniform(-0.3, 0.3, 2))
+        else:
+            angle, radius = float(rng.uniform(0.1, 5.0)), float(rng.uniform(0.5, 2.5))
+            about = complex(*rng.uniform(-12.0, 12.0, 2))
+        x, y = (about - curve.to_centre).real, (about - curve.to_centre).imag * side
+        along_arc = [i * 0.004 for i in range(3000)]
+        seen = [arc.seen_from(s, x, y) for s in along_arc]
+        points = np.array([complex(ex, side * ey) for ex, ey in seen]) + curve.to_centre
+        gaps = np.sqrt(curve.nearest2(np.full(3000, angle), points, curve.unturned(points, slice(None)))) - radius
+        met = np.nonzero(gaps < -1e-6)[0]
+        first = along_arc[int(met[0])] if met.size else 12.0
+        (found,) = curve.first_touch(
+            arc, np.array([side]), np.array([angle]), np.array([about]), np.array([radius])
+        ).tolist()
+        assert found <= first + 1e-3
+        touched += 0.0 < first < 12.0
+    assert touched > 10
+
+
 def test_a_look_keeps_its_guard() -> None:
     """A disc abreast of the straight that the widest opening's middle leads into, a hair's breadth from it."""
     for radius, clear in ((1.0, True), (3.0, False)):
