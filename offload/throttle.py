@@ -1,12 +1,13 @@
-"""One complaint a second, so that a flood of damage is no flood of log."""
+"""One complaint a second of each kind, so that a flood of damage is no flood of log."""
 
 import logging
+from collections import Counter
 
 from devices.clock import Clock
 
 
 class Throttle:
-    """Writes one warning a second and counts the rest.
+    """Writes one warning a second of each kind and counts the rest: a flood of one does not hide another.
 
     Args:
         log: Where to.
@@ -16,15 +17,15 @@ class Throttle:
     def __init__(self, log: logging.Logger, clock: Clock) -> None:
         self._log = log
         self._clock = clock
-        self._next_s = -float("inf")
-        self._unsaid = 0
+        self._next_s: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
 
-    def warn(self, message: str) -> None:
-        """Write `message`, or count it."""
+    def warn(self, message: str, kind: str = "") -> None:
+        """Write `message`, or count it; there are few kinds, and nobody else makes them up."""
         now_s = self._clock.now_s()
-        if now_s < self._next_s:
-            self._unsaid += 1
+        if now_s < self._next_s.get(kind, now_s):
+            self._unsaid[kind] += 1
             return
-        self._next_s = now_s + 1.0
-        self._log.warning("%s%s", message, f" ({self._unsaid} more went unsaid)" if self._unsaid else "")
-        self._unsaid = 0
+        self._next_s[kind] = now_s + 1.0
+        unsaid = self._unsaid.pop(kind, 0)
+        self._log.warning("%s%s", message, f" ({unsaid} more went unsaid)" if unsaid else "")

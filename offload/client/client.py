@@ -33,8 +33,8 @@ import zmq
 
 from devices.clock import Clock, MonotonicClock
 from offload.client.connection import Connection
-from offload.client.settings import ClientSettings, PeerState, Status
 from offload.client.dispatch import Dispatcher, Pending
+from offload.client.settings import ClientSettings, PeerState, Status
 from offload.client.timers import KEPT
 from offload.errors import ClientError
 from offload.estimate import LinkEstimator
@@ -165,8 +165,8 @@ class EdgeClient:
 
     @property
     def counts(self) -> Counter[str]:
-        """Outcomes by code; "lost": times a server was lost; "late" and "stray": replies that came after the deadline,
-        and to no open request; "retried" and "hedged": copies sent to another server."""
+        """Outcomes by code; "lost": times a server was lost; "late", "replayed" and "stray": replies that came after
+        the deadline, a second time, and to no open request; "retried" and "hedged": copies sent to another server."""
         return self._dispatcher.counts
 
     @property

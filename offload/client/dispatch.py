@@ -93,6 +93,7 @@ class Dispatcher:
         self._open: dict[int, Pending] = {}
         self._attempts: dict[int, Attempt] = {}
         self._expired_ids: deque[int] = deque(maxlen=_KEPT_IDS)
+        self._answered_ids: deque[int] = deque(maxlen=_KEPT_IDS)
         self._unlearned: deque[tuple[Attempt, float, float]] = deque()
         self._hedges = HedgeBudget()
         self._complaints = Throttle(_LOG, clock)
@@ -232,7 +233,7 @@ class Dispatcher:
         connection.service.report(1e-6 * reply.load_us, now_s)
         attempt = self._attempts.get(reply.id)
         if attempt is None or attempt.connection is not connection:
-            self.counts["late" if reply.id in self._expired_ids else "stray"] += 1
+            self._unexpected(connection, reply.id)
         elif attempt.transmission is None:
             self._answer(attempt, reply, tensors, now_s)
         else:
@@ -243,7 +244,7 @@ class Dispatcher:
 
     def _answer(self, attempt: Attempt, reply: Reply, tensors: dict[str, Array], now_s: float | None = None) -> None:
         if attempt.id not in self._attempts:
-            self.counts["late" if attempt.id in self._expired_ids else "stray"] += 1
+            self._unexpected(attempt.connection, attempt.id)
             return
         pending, code = attempt.pending, reply.code
         now_s = self._clock.now_s() if now_s is None else now_s
@@ -254,6 +255,7 @@ class Dispatcher:
             self._failed(attempt, code, reply.message)
             return
         self._drop(attempt)
+        self._answered_ids.append(attempt.id)
         if others:
             self._leave(pending)
         else:
@@ -272,6 +274,14 @@ class Dispatcher:
                 attempt.connection.endpoint,
             )
         )
+
+    def _unexpected(self, connection: Connection, number: int) -> None:
+        """Count a reply that nobody waits for, and tell of one that came before."""
+        if number in self._answered_ids:
+            self.counts["replayed"] += 1
+            self._complaints.warn(f"{connection.endpoint} repeats replies: dropped", kind="replayed")
+        else:
+            self.counts["late" if number in self._expired_ids else "stray"] += 1
 
     def _failed(self, attempt: Attempt, code: Code, reason: str) -> None:
         """Give one copy up; send another if that can help, and end the request if no copy is left."""
@@ -328,5 +338,5 @@ class Dispatcher:
         code = outcome.code
         self.counts[code] += 1
         if code is not Code.OK and code is not Code.CANCELLED:
-            self._complaints.warn(f"no answer: {code} {outcome.message}")
+            self._complaints.warn(f"no answer: {code} {outcome.message}", kind=code)
         self._end_with(outcome)

@@ -37,6 +37,7 @@ class EdgeCollector(Collector):
         yield _counters("replies", "Replies by code, and those whose client was gone", "code", tally.replies)
         yield _counters("batches", "Runs on the workers by how many jobs ran together", "jobs", tally.batches)
         yield _counters("reloads", "Replacements of the models", "result", tally.reloads)
+        yield _counters("gate", "What the gate let in and refused, by what happened", "event", server.gate_counts)
         yield CounterMetricFamily("headway_edge_inline_runs", "Runs on the I/O thread", value=tally.inline)
         yield CounterMetricFamily("headway_edge_reruns", "Jobs run again after their batch was stopped", tally.rerun)
         yield CounterMetricFamily(

@@ -37,11 +37,13 @@ from runtime.serve.controller import Controller, ControllerSettings
 from runtime.serve.guard_messages import Report
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.uplink import Offloading
+from shield.guard import Reason
 from shield.state import State
 
 _log = logging.getLogger("headway.daemon")
 _VEHICLE_SILENT_S = 1.0
 _NS = 1e-9
+_GUARD_CONTENT = {str(Reason.PROPOSAL_CERTIFIED), str(Reason.PROPOSAL_FILTERED), str(Reason.START_AT_REST)}
 
 
 @dataclass(slots=True)
@@ -123,10 +125,17 @@ class Pilot:
         self._deadline: tuple[float, float] = (0.0, 0.0)
         self._has_answer = False
         self._counts: Counter[str] = Counter()
+        self._guard_reason = ""
+        self._guard_reasons: Counter[str] = Counter()
+        self._guard_complaints = Throttle(_log, clock or MonotonicClock())
 
     def hear(self, report: Report) -> None:
         """Take in the guard's tick: the tolerable deadline of the control in force."""
         self._deadline = (report.stamp_ns * _NS, report.deadline_s)
+        before, self._guard_reason = self._guard_reason, report.reason
+        self._guard_reasons[report.reason] += 1
+        if report.reason not in _GUARD_CONTENT and report.reason != before:
+            self._guard_complaints.warn(f"the guard goes on by itself, {report.mode}: {report.reason}")
 
     def step(self, peer: bytes, step: Step, frame: Array) -> list[WindowReport]:
         """Open the window of this tick, propose a control, and return the windows that are complete.
@@ -151,7 +160,12 @@ class Pilot:
 
     def status(self) -> dict[str, Any]:
         """Return what `headway status` tells of windows and edge server."""
-        return {"policy": self._offloading.name, "windows": dict(self._counts), "edge": self._offloading.status()}
+        return {
+            "policy": self._offloading.name,
+            "windows": dict(self._counts),
+            "edge": self._offloading.status(),
+            "guard_reasons": dict(self._guard_reasons),
+        }
 
     def _check(self, step: Step, batch: Array) -> None:
         numbers = (step.x_m, step.y_m, step.heading_rad, step.beta_rad, step.speed_mps or 0.0)
@@ -240,6 +254,8 @@ class Pilot:
         reason = f"{outcome.code}: {outcome.message}"
         if outcome.code is Code.OK:
             reason = self._why_unusable(outcome)
+            if reason:
+                self._offloading.unusable()
         if reason or outcome.exit_id is None:
             window.reason = window.reason or reason
             self._offloading.failed(window.index)

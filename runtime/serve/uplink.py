@@ -19,6 +19,7 @@ from offload.security.curve import ClientSecurity
 from offload.security.keys import read_keys
 from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
+from runtime.serve.suspicion import Suspicion
 
 
 def local_run_j(section: OffloadSection) -> float:
@@ -56,6 +57,7 @@ class Offloading:
         if section.link is not None:
             model, seed = read_link(Path(section.link))
         self._link = EmulatedLink(model, seed, origin_s=time.monotonic())
+        self._suspicion = Suspicion()
         self.client = self._connect(section)
 
     def _connect(self, section: OffloadSection) -> EdgeClient | None:
@@ -113,7 +115,16 @@ class Offloading:
 
     def take(self) -> list[Outcome]:
         """Return the outcomes that have come in."""
-        return [] if self.client is None else self.client.take()
+        if self.client is None:
+            return []
+        taken = self.client.take()
+        for outcome in taken:
+            self._suspicion.take(outcome, self.client.rtt_s)
+        return taken
+
+    def unusable(self) -> None:
+        """Count an answer that does not fit the model."""
+        self._suspicion.counts["unusable"] += 1
 
     def status(self) -> dict[str, Any] | None:
         """Return what `headway status` tells of the edge server; None without one."""
@@ -125,7 +136,7 @@ class Offloading:
             "state": state.status.lower(),
             "reason": state.reason,
             "rtt_ms": 1e3 * self.client.rtt_s,
-            "outcomes": {str(code): count for code, count in self.client.counts.items()},
+            "outcomes": {str(code): count for code, count in (self.client.counts + self._suspicion.counts).items()},
         }
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -50,11 +51,14 @@ class Rig:
     folder: Path
     edge_endpoint: str = ""
     endpoint: str = ""
+    http: str = ""
+    written: int = 0
     processes: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
 
     @property
     def log(self) -> str:
-        return (self.folder / "daemon.log").read_text()
+        """What the daemon has written since the last drive began."""
+        return (self.folder / "daemon.log").read_text()[self.written :]
 
     @property
     def pids(self) -> dict[str, int]:
@@ -65,7 +69,13 @@ class Rig:
             return client.status()
 
     def outcomes(self) -> Counter[str]:
-        return Counter(self.status()["edge"]["outcomes"])
+        """What the daemon counts of its edge server and of its guard's reasons."""
+        status = self.status()
+        return Counter(status["edge"]["outcomes"]) + Counter(status["guard_reasons"])
+
+    def edge_metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.http}/metrics", timeout=PATIENCE_S) as answer:
+            return str(answer.read().decode())
 
     def start_front(self) -> None:
         command = [sys.executable, "-m", "tests.faults.front", self.edge_endpoint]
@@ -92,26 +102,17 @@ class Rig:
         os.kill(self.processes[name].pid, number)
 
     def start_edge(self, *flags: str) -> None:
-        command = [*COMMAND, "edge", "--package", str(PACKAGE), *flags]
+        command = [*COMMAND, "edge", "--package", str(PACKAGE), "--http", "0", *flags]
         with (self.folder / "edge.log").open("w") as log:
             self.processes["edge"] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        self.edge_endpoint = json.loads(self._line("edge"))["endpoint"]
+        said = json.loads(self._line("edge"))
+        self.edge_endpoint, self.http = said["endpoint"], said["http"]
 
     def start_daemon(self, endpoint: str, *, config: str = "") -> None:
         settings = self.folder / "daemon.toml"
         settings.write_text(config)
         sockets = ("--socket", str(self.folder / "daemon.sock"), "--guard-socket", str(self.folder / "guard.sock"))
-        flags = (
-            "--package",
-            str(PACKAGE),
-            "--policy",
-            "eager",
-            "--edge",
-            endpoint,
-            "--config",
-            str(settings),
-            "--uncertified",
-        )
+        flags = ("--package", str(PACKAGE), "--policy", "eager", "--edge", endpoint, "--config", str(settings))
         with (self.folder / "daemon.log").open("w") as log:
             self.processes["daemon"] = subprocess.Popen([*COMMAND, "serve", *sockets, *flags], stderr=log, text=True)
         wait_for(self._ready)
@@ -129,6 +130,7 @@ class Rig:
             world.over = world.over or on_tick(now.time_s)
 
         threading.Event().wait(_SILENT_S)
+        self.written += len(self.log)
         with headway.Session(self.folder / "daemon.sock", self.folder / "guard.sock") as session:
             record = RealTimeLoop(cast(World, world), session, on_tick=tick).run(60.0)
         report: Report = world.report()
