@@ -144,6 +144,19 @@ class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kept: Annotated[int, msgspec.Meta(ge=1)] = 2
 
 
+class ObserveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What shows how the daemon fares: HOST:PORT on loopback of `metrics` and of the live `page` (None: not served).
+
+    `record`: folder of the flight recorder (None: nothing is recorded), with `record_files` files of `record_mb` each.
+    """
+
+    metrics: str | None = None
+    page: str | None = None
+    record: str | None = None
+    record_mb: Annotated[float, msgspec.Meta(ge=0.1)] = 32.0
+    record_files: Annotated[int, msgspec.Meta(ge=2)] = 8
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be configured, with its defaults."""
 
@@ -152,6 +165,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guard: GuardSection = GuardSection()
     offload: OffloadSection = OffloadSection()
     plans: PlansSection = PlansSection()
+    observe: ObserveSection = ObserveSection()
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Config:
@@ -188,6 +202,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "guard": GuardSection,
     "offload": OffloadSection,
     "plans": PlansSection,
+    "observe": ObserveSection,
 }
 
 

@@ -19,17 +19,18 @@ def guard(
         float, typer.Option(help="A proposal older than this [s] is not held any longer")
     ] = 0.5,
     fifo: Annotated[bool, typer.Option(help="Ask for SCHED_FIFO")] = True,
-    json_logs: Annotated[bool, typer.Option("--json", help="Logs as JSON lines")] = False,
+    log_format: Annotated[str, typer.Option(help="plain or json")] = "plain",
+    json_logs: Annotated[bool, typer.Option("--json", help="The same as --log-format json")] = False,
 ) -> None:
     """Guard one vehicle: admit only what can be taken back, fifty times a second."""
-    from runtime.cli.logs import log_to_stderr
+    from runtime.cli.logs import log_to_stderr, wants_json
     from runtime.serve.cover import covering_certificate
     from runtime.serve.guard_process import GuardOptions, GuardProcess
     from runtime.serve.sockets import runtime_folder
     from shield.guard import GuardSettings
     from shield.vehicle import load_vehicle
 
-    log_to_stderr(as_json=json_logs)
+    log_to_stderr(as_json=json_logs or wants_json(log_format))
     loaded = load_vehicle(vehicle)
     tick_s = loaded.bounds.tick_s or 0.02
     options = GuardOptions(

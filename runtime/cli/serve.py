@@ -23,15 +23,19 @@ def serve(
     rate_mbps: Annotated[float | None, typer.Option(help="Declared uplink: Rayleigh scale [Mbit/s]")] = None,
     max_wait_windows: Annotated[int | None, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the emulated link")] = None,
-    json_logs: Annotated[bool, typer.Option("--json", help="Logs as JSON lines")] = False,
+    metrics: Annotated[str | None, typer.Option(help="Prometheus metrics: HOST:PORT on loopback")] = None,
+    page: Annotated[str | None, typer.Option(help="Live page: HOST:PORT on loopback")] = None,
+    record: Annotated[Path | None, typer.Option(help="Folder of the flight recorder")] = None,
+    log_format: Annotated[str, typer.Option(help="plain or json")] = "plain",
+    json_logs: Annotated[bool, typer.Option("--json", help="The same as --log-format json")] = False,
 ) -> None:
     """Run models by their deadlines: take requests on a unix socket, drive a vehicle through its guard."""
-    from runtime.cli.logs import log_to_stderr
+    from runtime.cli.logs import log_to_stderr, wants_json
     from runtime.config import load_config
     from runtime.serve.daemon import Daemon
     from runtime.serve.installation import require_own_packages
 
-    log_to_stderr(as_json=json_logs)
+    log_to_stderr(as_json=json_logs or wants_json(log_format))
     require_own_packages()
     flags = {
         "serve.socket": _text(socket),
@@ -49,6 +53,9 @@ def serve(
         "offload.rate_mbps": rate_mbps,
         "offload.max_wait_windows": max_wait_windows,
         "offload.seed": seed,
+        "observe.metrics": metrics,
+        "observe.page": page,
+        "observe.record": _text(record),
     }
     Daemon(load_config(config, flags)).run()
 

@@ -20,9 +20,12 @@ import zmq
 from runtime.config import Config
 from runtime.execute.executor import Executor
 from runtime.execute.worker import Device
+from runtime.observe.metrics.server import open_metrics
+from runtime.observe.recorder.taps import tell_decisions
 from runtime.repository import ModelRepository
 from runtime.serve.assembly import LocalSockets, Models, Told, guard_command, open_service
 from runtime.serve.bound import GuardBound
+from runtime.serve.companions import companions
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
 from runtime.serve.devices import configured_packages, open_devices, open_plans, placements
@@ -76,6 +79,7 @@ class Daemon:
         self._replan_s = 0.0
         self._patience_ms = min(_POLL_MS, config.serve.keep_warm_ms or _POLL_MS)
         self._bound = GuardBound()
+        self._metrics: str | None = None
         self._edge_state = ""
 
     def run(self) -> None:
@@ -113,11 +117,21 @@ class Daemon:
             self._guard.resume()  # loading may have taken seconds
             self._ready = True
             self._fronts = stack.enter_context(open_fronts(self._config.front, self._access, self._service))
+            self._observe(stack)
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
             self._pin()
             self._serve()
             self._executor.drain(_DRAIN_S)
             self._mailbox.drain()
+
+    def _observe(self, stack: ExitStack) -> None:
+        """Show how the daemon fares, where and how it is configured."""
+        section = self._config.observe
+        self._executor.on_decision = tell_decisions(self._service.events)
+        if section.metrics is not None:
+            guard = self._guard_path
+            self._metrics = stack.enter_context(open_metrics(section.metrics, guard, self._service, self._status))
+        stack.enter_context(companions(section, self._path, guard=self._guard_path))
 
     def _open_executor(self, stack: ExitStack) -> Executor:
         """Load the models; all threads that infer are started by one that has stepped back."""
@@ -155,6 +169,7 @@ class Daemon:
 
     def _open_pilot(self, stack: ExitStack) -> Pilot:
         offloading = Offloading(self._config.offload)
+        offloading.tell_decisions(self._service.events)
         stack.callback(offloading.close)
         self._client = offloading.client
         if self._client is not None:
@@ -231,6 +246,7 @@ class Daemon:
             "drift": self._service.drift(),
             "guard": guard,
             "fronts": {"http": self._fronts.http, "grpc": self._fronts.grpc},
+            "metrics": self._metrics,
             **({} if self._plans is None else {"plan": self._plans.status()}),
             **self._pilot.status(),
         }

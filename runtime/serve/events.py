@@ -10,8 +10,7 @@ subscriber's `take` must be quick and must not raise. What nobody subscribed to 
     plan     another plan is in force, and why
     drift    the inputs of a model are no longer like its calibration inputs
     edge     the edge server's state changed
-    tick     each tick of the guard, whole: observation, proposal, decision
-    decision each decision of the scheduler, with what it was made from: admission, exit, window, plan
+    decision each decision of the scheduler, with what it was made from: admission, exit, window
 """
 
 import itertools
@@ -33,7 +32,6 @@ class Topic(StrEnum):
     PLAN = "plan"
     DRIFT = "drift"
     EDGE = "edge"
-    TICK = "tick"
     DECISION = "decision"
 
 

@@ -163,7 +163,7 @@ class GuardProcess:
         self._vehicle_seen_s = now_s
         self._self_tick_s = now_s + self._overdue_s
         decision = self._tick(now_s, observation_of(request))
-        message = _decision_message(decision)
+        message = decision_message(decision)
         self._send(router, peer, message)
         sent_s = time.monotonic()
         self._tick_time.add(sent_s - now_s)
@@ -181,7 +181,7 @@ class GuardProcess:
             self._vehicle_peer = None
         decision = self._tick(now_s, None)
         self._tell_watchers(router, decision, now_s)
-        self._tell_followers(router, None, _decision_message(decision), now_s)
+        self._tell_followers(router, None, decision_message(decision), now_s)
 
     def _tick(self, now_s: float, observation: Observation | None) -> Decision:
         self._ticks += 1
@@ -279,7 +279,8 @@ class GuardProcess:
         )
 
 
-def _decision_message(decision: Decision) -> DecisionMessage:
+def decision_message(decision: Decision) -> DecisionMessage:
+    """Return a decision as the vehicle is told it."""
     backup = decision.backup
     return DecisionMessage(
         id=decision.id,

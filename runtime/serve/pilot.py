@@ -125,6 +125,7 @@ class Pilot:
         self._deadline: tuple[float, float] = (0.0, 0.0)
         self._has_answer = False
         self._counts: Counter[str] = Counter()
+        self._radio_j = self._local_j = 0.0
         self._guard_reason = ""
         self._guard_reasons: Counter[str] = Counter()
         self._guard_complaints = Throttle(_log, clock or MonotonicClock())
@@ -163,6 +164,7 @@ class Pilot:
         return {
             "policy": self._offloading.name,
             "windows": dict(self._counts),
+            "energy_j": {"local": self._local_j, "radio": self._radio_j},
             "edge": self._offloading.status(),
             "guard_reasons": dict(self._guard_reasons),
         }
@@ -320,6 +322,8 @@ class Pilot:
     def _report(self, window: _Window) -> WindowReport:
         local_mj = 1e3 * self._offloading.local_energy_j
         radio_mj = 1e3 * window.radio_j
+        self._radio_j += window.radio_j
+        self._local_j += 0.0 if window.local_share is None else 1e-3 * local_mj
         return WindowReport(
             window=window.index,
             action=window.action,

@@ -19,6 +19,8 @@ from offload.security.curve import ClientSecurity
 from offload.security.keys import read_keys
 from runtime.config import OffloadSection
 from runtime.errors import ConfigurationError
+from runtime.observe.recorder.taps import TappedPolicy
+from runtime.serve.events import EventHub
 from runtime.serve.suspicion import Suspicion
 
 
@@ -51,7 +53,8 @@ class Offloading:
         self.radio = load_radio(section.radio)
         self.local_energy_j = local_run_j(section)
         self._settings = PolicySettings(self.local_energy_j, max_wait_windows=section.max_wait_windows)
-        self._policy: WindowPolicy = make_policy(section.policy, self._settings)
+        self._hub: EventHub | None = None
+        self._policy: WindowPolicy = self._new_policy()
         self._estimator = make_estimator(section.policy, self.radio)
         model, seed = LinkModel(rate=Rayleigh(section.rate_mbps * MEGABIT)), section.seed
         if section.link is not None:
@@ -81,7 +84,16 @@ class Offloading:
 
     def begin(self) -> None:
         """Start anew for another vehicle."""
-        self._policy = make_policy(self.name, self._settings)
+        self._policy = self._new_policy()
+
+    def tell_decisions(self, hub: EventHub) -> None:
+        """Have every decision of the policy told as an event from now on."""
+        self._hub = hub
+        self._policy = self._new_policy()
+
+    def _new_policy(self) -> WindowPolicy:
+        policy = make_policy(self.name, self._settings)
+        return policy if self._hub is None else TappedPolicy(self.name, policy, self._settings, self._hub)
 
     def begin_window(self, index: int, deadline_s: float, now_s: float, bits: float) -> Action:
         """Return what window `index` is for, with `deadline_s` [s] tolerable from now on and `bits` to send."""

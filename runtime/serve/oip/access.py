@@ -146,6 +146,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def require_loopback(key: str, address: str) -> tuple[str, int]:
+    """Return host and port of an address that only this machine can reach.
+
+    Raises:
+        ConfigurationError: It is none, or others could.
+    """
+    host, port = parse_address(key, address)
+    if not is_loopback(host):
+        raise ConfigurationError(f"{key} = {address!r} is open to other machines: bind to 127.0.0.1")
+    return host, port
+
+
 @lru_cache(64)
 def _is_here(header: str) -> bool:
     return is_loopback(split_host(header))

@@ -1,0 +1,75 @@
+"""Repeats a flight log decision by decision, and says the first difference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.observe.recorder.channels import DECISION, GAP, RULES, TICK
+from runtime.observe.replay.difference import Difference
+from runtime.observe.replay.guard import GuardReplay
+from runtime.observe.replay.log import Entry, FlightLog
+from runtime.observe.replay.scheduler import SchedulerReplay
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a replay.
+
+    Args:
+        ticks: Ticks of the guard that were repeated.
+        left_out: Ticks that could not be: before the first memory, or behind lost ones.
+        decisions: Decisions of the scheduler that were repeated, by kind.
+        lost: Messages that never reached the recorder, by where they came from.
+        unfinished: Files without an end.
+        difference: The first decision that came out otherwise; None: none did.
+    """
+
+    ticks: int
+    left_out: int
+    decisions: dict[str, int]
+    lost: dict[str, int]
+    unfinished: list[str]
+    difference: Difference | None = None
+
+
+@dataclass(slots=True)
+class _Replay:
+    guard: GuardReplay = field(default_factory=GuardReplay)
+    scheduler: SchedulerReplay = field(default_factory=SchedulerReplay)
+    lost: dict[str, int] = field(default_factory=dict)
+
+    def take(self, entry: Entry) -> Difference | None:
+        if entry.topic == RULES.topic:
+            self.guard.rules(entry)
+        elif entry.topic == TICK.topic:
+            return self.guard.tick(entry)
+        elif entry.topic == DECISION.topic:
+            return self.scheduler.decision(entry)
+        elif entry.topic == GAP.topic:
+            source = str(entry.data.get("source"))
+            self.lost[source] = self.lost.get(source, 0) + int(entry.data.get("lost", 0))
+        return None
+
+
+def replay(paths: Sequence[Path]) -> Outcome:
+    """Repeat the decisions of a log until one differs.
+
+    Args:
+        paths: Files, or folders of a recorder; of one recording, the oldest first.
+    Raises:
+        LogError: a file cannot be read, or was damaged.
+    """
+    log, running = FlightLog(paths), _Replay()
+    difference = None
+    for entry in log:
+        difference = running.take(entry)
+        if difference is not None:
+            break
+    return Outcome(
+        ticks=running.guard.repeated,
+        left_out=running.guard.left_out,
+        decisions=running.scheduler.repeated,
+        lost=running.lost,
+        unfinished=[path.name for path in log.unfinished],
+        difference=difference,
+    )

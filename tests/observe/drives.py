@@ -1,0 +1,69 @@
+"""A daemon, its guard and a vehicle that is driven, all real, for as long as a test needs them."""
+
+import contextlib
+import socket as sockets
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import carla_bridge
+import headway
+from carla_bridge.kinematic import KinematicWorld
+from carla_bridge.loop import RealTimeLoop, Record
+from carla_bridge.scenario import load_scenario
+from shield.vehicle import load_vehicle
+from tests.processes import end, end_owner, start, wait_for
+
+PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
+
+
+def free_port() -> int:
+    with sockets.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Driven:
+    folder: Path
+    process: "subprocess.Popen[str]"
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "d.sock"
+
+    @property
+    def guard(self) -> Path:
+        return self.folder / "headway-guard.sock"
+
+    def drive(self, duration_s: float) -> Record:
+        world = KinematicWorld(load_scenario("town04_short"), load_vehicle("demo"), seed=3)
+        with headway.Session(self.socket, self.guard) as session:
+            return RealTimeLoop(world, session).run(duration_s)
+
+    def ask(self) -> headway.Client:
+        return headway.Client(self.socket, timeout_s=5.0)
+
+
+@contextlib.contextmanager
+def driven(folder: Path, *extra: str) -> Iterator[Driven]:
+    socket = folder / "d.sock"
+    process = start("serve", "--socket", str(socket), "--package", str(PACKAGE), *extra)
+    running = Driven(folder, process)
+
+    def ready() -> bool:
+        assert process.poll() is None
+        with contextlib.suppress(headway.HeadwayError), headway.Client(socket, timeout_s=1.0) as client:
+            return bool(client.status()["ready"])
+        return False
+
+    try:
+        wait_for(ready)
+        yield running
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10.0)
+        end(process)
+        end_owner(running.guard)
