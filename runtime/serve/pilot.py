@@ -136,7 +136,8 @@ class Pilot:
         before, self._guard_reason = self._guard_reason, report.reason
         self._guard_reasons[report.reason] += 1
         if report.reason not in _GUARD_CONTENT and report.reason != before:
-            self._guard_complaints.warn(f"the guard goes on by itself, {report.mode}: {report.reason}")
+            text = f"the guard goes on by itself, {report.mode}: {report.reason}"
+            self._guard_complaints.warn(text, kind=report.reason)
 
     def step(self, peer: bytes, step: Step, frame: Array) -> list[WindowReport]:
         """Open the window of this tick, propose a control, and return the windows that are complete.
@@ -218,6 +219,7 @@ class Pilot:
     def _give_up_in_time(self, index: int, left_s: float) -> None:
         """Cancel the request that is out when the deadline, issued anew, leaves this window and a local run alone."""
         if self._out is not None and left_s < 2.0 * WINDOW_S and self._offloading.failed(index):
+            self._complaints.warn(f"no answer: given up, the tolerable deadline leaves {left_s:.3f} s", kind="given up")
             self._offloading.cancel(self._out.handle)
 
     def _run_here(self, window: _Window, frame: Array, now_s: float) -> None:
