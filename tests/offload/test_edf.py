@@ -89,3 +89,11 @@ def test_a_discarded_job_is_discarded_once() -> None:
     assert queue.discard(waiting)
     assert not queue.discard(waiting)
     assert len(queue) == 0
+
+
+def test_what_is_put_after_closing_is_taken_before_anybody_leaves() -> None:
+    queue = DeadlineQueue()
+    queue.close()
+    item = job(1)
+    queue.put(item)
+    assert [queue.take() for _ in range(3)] == [[item], None, None]
