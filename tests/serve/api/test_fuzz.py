@@ -67,6 +67,14 @@ def swap(rng: random.Random, value: Any) -> Any:
     return rng.choice(odd)
 
 
+def misplace(rng: random.Random) -> dict[str, Any]:
+    """Return a tensor that lies somewhere about the shared memory, or beyond it."""
+    offset = rng.choice((0, 63, 64, 4096, 8128, 8192, 8256, 2**20, 2**31, 2**40))
+    shape = [rng.choice((0, 1, 2, 3, 64, 2**20, 2**31 - 1)) for _ in range(rng.randrange(4))]
+    place = {"segment": rng.choice((7, 7, 7, 8)), "offset": offset}
+    return {"name": rng.choice("cd"), "dtype": rng.choice(("int64", "uint8", "float64")), "shape": shape, "at": place}
+
+
 def fuzz(inputs: int) -> tuple[int, int]:
     """Return how many damaged messages were read and refused."""
     rng, read = random.Random(1), 0
@@ -74,6 +82,9 @@ def fuzz(inputs: int) -> tuple[int, int]:
     for _ in range(inputs):
         message, frames = rng.choice(SEEDS)
         header = msgpack.packb(swap(rng, message) if rng.random() < 0.5 else message)
+        if rng.random() < 0.2:
+            header = msgpack.packb({**INFER, "tensors": [*TENSORS[:2], misplace(rng), misplace(rng)]})
+            frames = FRAMES
         parts = [header, *frames]
         for _ in range(rng.randrange(3)):
             at = rng.randrange(len(parts))
