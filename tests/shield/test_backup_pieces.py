@@ -285,9 +285,17 @@ def test_one_pass_over_big_and_small_discs_is_what_each_is_alone(radius: float) 
         Sweep(Manoeuvre.RIGHT, Kind.CIRCLE, 0.3, -1, rho, -rear),
     ]
     centre = (-L_M + 3.0, rear)
-    places = [centre, (centre[0] + 0.5, -rear), (9.0, radius + 0.3), (9.0, -radius + 0.3), (12.0, 5.0), (4.0, -9.0)]
+    places = [
+        centre,
+        (centre[0], centre[1] + 0.5),
+        (centre[0] + 0.5, -rear),
+        (9.0, radius + 0.3),
+        (9.0, -radius + 0.3),
+        (12.0, 5.0),
+        (4.0, -9.0),
+    ]
     bodies = np.array([(x, y, radius) for x, y in places]).T
-    # on an arc of 6 m the disc about the left circle's centre is exactly there half way
+    # on an arc of 6 m the discs about the left circle's centre are nearest to it half way
     for beta, length in ((0.0, 14.0), (0.0, 6.0), (0.2, 14.0), (-0.35, 14.0)):
         arc = Arc(beta, L_M, length)
         together = AtOnce(arc, L_M, sweeps, bodies, 0.1)
@@ -347,10 +355,10 @@ def test_a_family_remembered_is_that_of_the_question(car: Vehicle, bounds: Bound
 
 def test_a_vehicle_that_may_do_nothing_has_no_time_at_all() -> None:
     stuck = replace(PLAIN, bounds=Bounds(steering_rad=0.01))
-    for discs in ([], [Disc(30.0, 0.0, 1.0)]):
-        found = tolerable_deadline(Method.BACKUP, stuck, State(0.0, 0.0, 0.0), discs, 2.0)
-        if not discs and found.limited_by == "cap":
-            continue
+    gripping = replace(CAR, bounds=Bounds(lateral_accel_mps2=7.0))
+    for car, beta in ((stuck, 0.0), (gripping, 0.45)):  # nothing to do; held beyond the grip
+        found = tolerable_deadline(Method.BACKUP, car, State(0.0, 0.0, 0.0, beta), [Disc(30.0, 0.0, 1.0)], 2.0)
+        assert found.limited_by.startswith("bound:")
         assert (found.deadline_s, found.distance_m, found.certificate.intervals) == (0.0, 0.0, ())
         assert found.certificate.single is None
 
