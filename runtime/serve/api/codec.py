@@ -150,7 +150,10 @@ def _tensors(declared: Sequence[Tensor], frames: Sequence[Any], segments: Segmen
                 raise _too_large(tensor, size)
             array = _shared(tensor, tensor.at, segments, dtype, count)
         array.setflags(write=False)
-        tensors[tensor.name] = array.reshape(tensor.shape)
+        try:
+            tensors[tensor.name] = array.reshape(tensor.shape)
+        except ValueError as error:  # no elements, but sizes beyond what an array may have
+            raise WireError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}: {error}") from error
     if following != len(frames):
         raise WireError(f"{len(frames)} tensor frames follow the header: it declares {following}")
     if total > LIMITS.message_bytes:

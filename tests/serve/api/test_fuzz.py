@@ -120,3 +120,9 @@ def test_undamaged_messages_are_read() -> None:
         decoded, tensors = decode([msgpack.packb(message), *frames], OneSegment())
         assert decoded.__struct_config__.tag == message["kind"]
         assert len(tensors) == len(message.get("tensors", ()))
+
+
+def test_an_empty_tensor_of_an_impossible_shape_is_refused() -> None:
+    tensor = {"name": "a", "dtype": "float32", "shape": [0, 2**31 - 1, 2**31 - 1, 2**20]}
+    with pytest.raises(WireError, match="too big"):
+        decode([msgpack.packb({**INFER, "tensors": [tensor]}), b""], OneSegment())
