@@ -405,3 +405,9 @@ def test_an_arc_is_taken_for_a_line_only_where_it_turns_by_next_to_nothing() -> 
         for share, bent in ((2.0, True), (0.5, False)):
             beta = math.asin(share * ARC_IS_LINE_RAD * L_M / length)
             assert (Arc(beta, L_M, length).kappa != 0.0) is bent
+
+
+def test_no_way_takes_no_time() -> None:
+    for speed in (None, 0.0, 3.0):
+        assert Reach.of(replace(CAR, a_max_mps2=2.0), speed).time_s(0.0) == 0.0
+        assert Reach.of(CAR, speed).time_s(0.0) == 0.0
