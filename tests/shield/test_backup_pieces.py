@@ -411,3 +411,32 @@ def test_no_way_takes_no_time() -> None:
     for speed in (None, 0.0, 3.0):
         assert Reach.of(replace(CAR, a_max_mps2=2.0), speed).time_s(0.0) == 0.0
         assert Reach.of(CAR, speed).time_s(0.0) == 0.0
+
+
+def test_a_turn_past_two_discs_passes_both_with_one_angle() -> None:
+    """What each of two discs alone would allow is not enough where they allow it at different angles."""
+    rng = np.random.default_rng(21)
+    turns = looked = 0
+    for _ in range(150):
+        radius = rng.uniform(1.5, 4.0, 2)
+        x, y = rng.uniform(4.0, 14.0, 2), np.array([-1.0, 1.0]) * rng.uniform(0.5, 5.0, 2)
+        discs = [Disc(*place) for place in zip(x.tolist(), y.tolist(), radius.tolist(), strict=True)]
+        if min(math.hypot(disc.x_m, disc.y_m) - disc.radius_m for disc in discs) < 0.6:
+            continue
+        found = tolerable_deadline(Method.BACKUP, PLAIN, State(0.0, 0.0, 0.0), discs, 2.0)
+        looked += 1
+        for piece in found.certificate.intervals:
+            if piece.manoeuvre.constant:
+                continue
+            turns += 1
+            for s in (piece.start_m + 1e-3, 0.5 * (piece.start_m + piece.end_m), piece.end_m - 1e-3):
+                best = -math.inf
+                for angle in np.linspace(0.0, 2.0 * math.pi, 361).tolist():
+                    px, py = curve_points(piece.manoeuvre.side, angle)
+                    spare = [
+                        float(np.hypot(px - (a - s), py - b).min()) - r for a, b, r in zip(x, y, radius, strict=True)
+                    ]
+                    best = max(best, min(spare) - PLAIN.radius_m)
+                assert best > -0.1, (discs, piece, s)
+    assert looked > 60
+    assert turns > 5
