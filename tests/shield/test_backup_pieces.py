@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shield.arc import Reach
-from shield.backup import along, still
+from shield.backup import along, many, still
 from shield.backup.at_once import AtOnce
 from shield.backup.clear import blocked
 from shield.backup.family import Family, FamilyOf, Kind, Sweep
@@ -440,3 +440,13 @@ def test_a_turn_past_two_discs_passes_both_with_one_angle() -> None:
                 assert best > -0.1, (discs, piece, s)
     assert looked > 60
     assert turns > 5
+
+
+def test_the_last_stretch_of_a_circle_counts_after_both_its_roots() -> None:
+    """The disc is near at first, left behind, and near again as the arc closes."""
+    arc = Arc(BETA, L_M, 0.995 * PERIOD_M)
+    shape = many.Shape((0.0, 0.0, np.array([0.5])), None, lambda x, y: x * x + y * y < 0.25)
+    starts, ends, columns = many.stretches_of(arc, shape, np.array([0.1]), np.array([0.0]))
+    assert columns.tolist() == [0, 0]
+    assert (starts[0], ends[1]) == (0.0, arc.length)
+    assert ends[0] < 1.0 < arc.length - 1.0 < starts[1]
