@@ -51,6 +51,7 @@ def edge(
     from runtime.errors import ConfigurationError
     from runtime.repository import ModelRepository
     from runtime.serve.installation import require_own_packages
+    from runtime.serve.notify import notifier
     from runtime.serve.realtime import raise_file_limit, step_back
 
     if (keys is None) != (allow is None):
@@ -103,6 +104,9 @@ def edge(
     gc.freeze()
     sys.setswitchinterval(_SWITCH_S)
     typer.echo(json.dumps(announcement))
-    server.serve()
+    with notifier() as manager:
+        manager.ready(f"listening at {server.endpoint}")
+        server.serve()
+        manager.stopping("drained")
     if metrics is not None:
         metrics.close()

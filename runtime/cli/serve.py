@@ -30,6 +30,8 @@ def serve(
     json_logs: Annotated[bool, typer.Option("--json", help="The same as --log-format json")] = False,
 ) -> None:
     """Run models by their deadlines: take requests on a unix socket, drive a vehicle through its guard."""
+    from functools import partial
+
     from runtime.cli.logs import log_to_stderr, wants_json
     from runtime.config import load_config
     from runtime.serve.daemon import Daemon
@@ -57,7 +59,7 @@ def serve(
         "observe.page": page,
         "observe.record": _text(record),
     }
-    Daemon(load_config(config, flags)).run()
+    Daemon(load_config(config, flags), partial(load_config, config, flags)).run()
 
 
 def _text(path: Path | None) -> str | None:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,10 +34,12 @@ from runtime.serve.events import Topic
 from runtime.serve.fronts import open_fronts
 from runtime.serve.guard_link import GuardLink
 from runtime.serve.mailbox import Mailbox
+from runtime.serve.notify import notifier
 from runtime.serve.oip.access import open_access
 from runtime.serve.pilot import Pilot
 from runtime.serve.plans.edges import open_edges
 from runtime.serve.realtime import answer_promptly, keep_together, messenger_core, raise_file_limit, step_back
+from runtime.serve.reload import Reloader
 from runtime.serve.sockets import runtime_folder
 from runtime.serve.uplink import Offloading
 from shield.vehicle import load_vehicle
@@ -44,6 +47,7 @@ from shield.vehicle import load_vehicle
 _log = logging.getLogger("headway.daemon")
 _POLL_MS = 50
 _DRAIN_S = 2.0
+_DRAIN_POLL_MS = 5
 _REPLAN_S = 0.25
 _SWITCH_INTERVAL_S = 5e-4  # threads that hand work to each other wait for the interpreter no longer than this
 
@@ -53,12 +57,14 @@ class Daemon:
 
     Args:
         config: Everything that can be configured.
+        reread: Returns the configuration as it is by then, for SIGHUP; None: it stays `config`.
     Raises:
         ConfigurationError: no package is given, or a value of the configuration cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
         self._config = config
+        self._reread = reread or (lambda: config)
         self._access = open_access(config.front)
         self._vehicle = load_vehicle(config.guard.vehicle)
         guard_section = config.guard
@@ -75,6 +81,7 @@ class Daemon:
         self._started_s = time.monotonic()
         self._running = True
         self._ready = False
+        self._reload_asked = False
         self._replanning: Future[None] | None = None
         self._replan_s = 0.0
         self._patience_ms = min(_POLL_MS, config.serve.keep_warm_ms or _POLL_MS)
@@ -85,15 +92,20 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then answer what is in flight and leave; the guard lives on.
 
+        SIGHUP has the configuration read again (`reload.py`); a service manager is told how it goes (`notify.py`).
+
         Raises:
             UnavailableError: another daemon owns the socket, or no guard could be had.
             ConfigurationError: the socket cannot be made, or the running guard guards another vehicle.
         """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
         raise_file_limit()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         with ExitStack() as stack:
+            self._notifier = stack.enter_context(notifier())
+            self._notifier.status("loading models")
             context = stack.enter_context(zmq.Context())
             self._poller = zmq.Poller()
             sockets = LocalSockets(stack, context, self._poller, self._config.serve, self._path)
@@ -120,9 +132,10 @@ class Daemon:
             self._observe(stack)
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
             self._pin()
-            self._serve()
-            self._executor.drain(_DRAIN_S)
-            self._mailbox.drain()
+            self._notifier.ready(self._summary())
+            while self._running:
+                self._turn()
+            self._drain()
 
     def _observe(self, stack: ExitStack) -> None:
         """Show how the daemon fares, where and how it is configured."""
@@ -148,6 +161,7 @@ class Daemon:
             self._config.serve, models, executor, self._loader, self._bound, self._why_not_ready
         )
         self._loader.submit(library.begin).result()
+        self._reloader = Reloader(self._config, self._reread, library, self._loader, self._reloaded)
         return executor
 
     def _why_not_ready(self) -> str:
@@ -186,21 +200,47 @@ class Daemon:
     def _stop(self, *_: object) -> None:
         self._running = False
 
-    def _serve(self) -> None:
-        while self._running:
-            ready = dict(self._poller.poll(self._patience_ms))
-            if not ready and self._config.serve.keep_warm_ms is not None:
-                self._service.keep_warm()
-            if self._guard.socket in ready:
-                self._guard.receive()
-            if self._mailbox.fileno() in ready:
-                self._mailbox.drain()
-            self._api.attend(ready)
-            self._replan()
-            if self._client is not None and self._client.fileno() in ready:
-                self._pilot.take_outcomes()
-                self._tell_edge()
-            self._guard.attend(ready)
+    def _hang_up(self, *_: object) -> None:
+        self._reload_asked = True
+
+    def _turn(self, most_ms: int = _POLL_MS) -> None:
+        """Do once what is to be done for whoever speaks to the daemon."""
+        ready = dict(self._poller.poll(min(most_ms, self._patience_ms)))
+        if not ready and self._config.serve.keep_warm_ms is not None:
+            self._service.keep_warm()
+        if self._guard.socket in ready:
+            self._guard.receive()
+        if self._mailbox.fileno() in ready:
+            self._mailbox.drain()
+        self._api.attend(ready)
+        self._replan()
+        if self._client is not None and self._client.fileno() in ready:
+            self._pilot.take_outcomes()
+            self._tell_edge()
+        self._guard.attend(ready)
+        self._notifier.alive()
+        if self._reload_asked and self._reloader.begin():
+            self._reload_asked = False
+            self._notifier.reloading()
+        self._reloader.attend()
+
+    def _drain(self) -> None:
+        """Finish what was begun, for at most 2 s; whoever asks meanwhile is told UNAVAILABLE."""
+        until_s = time.monotonic() + _DRAIN_S
+        self._notifier.stopping("draining")
+        while not self._executor.drain(0.0) and time.monotonic() < until_s:
+            self._turn(_DRAIN_POLL_MS)
+        self._turn(0)
+        self._mailbox.drain()
+
+    def _reloaded(self, error: str) -> None:
+        """Tell the service manager how a reload ended."""
+        self._notifier.ready(f"{self._summary()}; the last reload was refused: {error}" if error else self._summary())
+
+    def _summary(self) -> str:
+        served = sorted({model.package.name for model in self._service.models})
+        certificate = "no guard answers" if self._guard.welcome is None else self._guard.welcome.certificate
+        return f"serving {', '.join(served)}; guard {self._vehicle.name}: {certificate or 'uncertified'}"
 
     def _propose(self, stamp_ns: int, beta_rad: float, speed_mps: float) -> None:
         self._guard.propose(stamp_ns, beta_rad, speed_mps)
@@ -244,6 +284,7 @@ class Daemon:
             "queued": dict(stats.queued),
             "replies": {str(status): count for status, count in stats.replies.items()},
             "drift": self._service.drift(),
+            "reload": self._reloader.status(),
             "guard": guard,
             "fronts": {"http": self._fronts.http, "grpc": self._fronts.grpc},
             "metrics": self._metrics,

@@ -160,7 +160,9 @@ class GuardLink:
             if self.socket.poll(50):
                 self.receive()
             code = self._reap()
-            if code is not None:
+            if code == UnavailableError.exit_code:  # another daemon was quicker: its guard holds the socket
+                self.adopted = True
+            elif code is not None:
                 raise UnavailableError(f"the guard ended at its start with exit code {code}: its reason is in the log")
         return self.welcome is not None
 
@@ -176,7 +178,11 @@ class GuardLink:
         self.welcome = welcome
         if not known:
             self._forget_process()
-            self._pidfd = os.pidfd_open(welcome.pid)
+            try:
+                self._pidfd = os.pidfd_open(welcome.pid)
+            except ProcessLookupError:  # it has died since
+                self.welcome = None
+                return
             self._poller.register(self._pidfd, zmq.POLLIN)
 
     def _start(self) -> None:
@@ -194,7 +200,8 @@ class GuardLink:
         self.welcome = None
         self.restarts += 1
         self._reap(wait=True)
-        self._start()
+        if self._command.arguments:
+            self._start()  # else who started the former one starts the next, and the heartbeat finds it
 
     def _reap(self, *, wait: bool = False) -> int | None:
         """Return the exit code of the guard that this process started, once it has ended."""
@@ -207,10 +214,14 @@ class GuardLink:
         return os.waitstatus_to_exitcode(status)
 
     def _kill(self, pid: int) -> None:
+        if self._pidfd is None:
+            return
         try:
-            os.kill(pid, signal.SIGKILL)
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             _log.info("the silent guard %d had ended already", pid)
+        except PermissionError:
+            _log.error("the silent guard %d belongs to another user: who started it must end it", pid)
 
     def _forget_process(self) -> None:
         if self._pidfd is not None:

@@ -38,6 +38,7 @@ from runtime.serve.guard_messages import (
 from runtime.serve.guard_ticks import Followed, Memory, Tick, memory_of, observation_of, proposal_of
 from runtime.serve.histogram import Histogram
 from runtime.serve.latency import LatencyHistogram
+from runtime.serve.notify import notifier
 from runtime.serve.realtime import RealTime, become_punctual
 from runtime.serve.sockets import owned_router
 from shield.guard import Decision, Guard, GuardSettings, Mode, Observation
@@ -107,15 +108,18 @@ class GuardProcess:
         """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        with zmq.Context() as context, owned_router(context, self._options.socket) as router:
+        with notifier() as manager, zmq.Context() as context, owned_router(context, self._options.socket) as router:
             self._realtime = become_punctual(fifo=self._options.fifo)
             poller = zmq.Poller()
             poller.register(router, zmq.POLLIN)
+            manager.ready(f"guards {self._vehicle.name}: {self._options.certificate or 'uncertified'}")
             while self._running:
+                manager.alive()
                 if poller.poll(self._patience_ms()):
                     self._receive_all(router)
                 if self._vehicle_peer is not None:
                     self._tick_if_overdue(router)
+            manager.stopping("asked to end")
 
     def _stop(self, *_: object) -> None:
         self._running = False

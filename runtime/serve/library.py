@@ -95,6 +95,7 @@ class Library:
         self._placer = placer
         self._pinned = pinned
         self._took: dict[tuple[str, str], float] = {}
+        self._stamps: dict[tuple[str, str], tuple[object, ...]] = {}
         self._failures: dict[tuple[str, str], str] = {}
         self.on_change: Callable[[str, Package], None] = lambda what, package: None
 
@@ -120,6 +121,53 @@ class Library:
                 self._took[package.name, package.version] = files_bytes(package)
             else:
                 self._take_in(package, replace=True)
+
+    def exchange(
+        self,
+        packages: Sequence[Package],
+        *,
+        placements: Mapping[str, Mapping[str, str]],
+        repository: ModelRepository | None,
+        budget_bytes: float | None,
+    ) -> None:
+        """Serve these packages from now on and no others; all are loaded and warm before the first old one goes.
+
+        A model whose files and placement are as they were stays loaded. While old and new are both loaded the budget
+        holds for either set, not for their sum.
+
+        Args:
+            packages, placements, repository, budget_bytes: As given to the constructor.
+        Raises:
+            PackageError, BackendError, SegmentError: One does not load; nothing has changed then, as for the others.
+            MemoryBudgetError: They do not fit together.
+            ModelInUseError: The model that drives the vehicle is missing or differs in its tensors, or one that plans
+                place is missing or differs.
+        """
+        self._check_exchange(packages)
+        fresh: list[tuple[ServedModel, float]] = []
+        kept_bytes = 0.0
+        for package in packages:
+            key = (package.name, package.version)
+            same_place = self._placements.get(package.name) == placements.get(package.name)
+            if self._placed(package.name) or (same_place and self._stamps.get(key) == _stamp(package)):
+                kept_bytes += self._took.get(key, 0.0)
+                continue
+            before = resident_bytes()
+            model = self._executor.prepare(package, placement=placements.get(package.name))
+            fresh.append((model, max(files_bytes(package), resident_bytes() - before)))
+        needed = kept_bytes + sum(took for _, took in fresh)
+        if budget_bytes is not None and needed > budget_bytes:
+            raise MemoryBudgetError(
+                f"the models take {needed / MEGABYTE:.1f} MB together: serve.memory_mb is {budget_bytes / MEGABYTE:.1f}"
+            )
+        self._packages, self._placements = tuple(packages), placements
+        self._repository, self._budget_bytes = repository, budget_bytes
+        for model, took in fresh:
+            self._begin_to_serve(model, took, replace=True)
+        wanted = {(package.name, package.version) for package in packages}
+        for loaded in self._executor.models:
+            if (loaded.package.name, loaded.package.version) not in wanted:
+                self.unload(loaded.package.name, loaded.package.version)
 
     def load(self, name: str, version: str | None = None, *, replace: bool = True) -> ServedModel:
         """Load a model of the repository, the newest version if none is named, and serve it once it is warm.
@@ -159,6 +207,7 @@ class Library:
         self._executor.unload(name, version)
         for package in going:
             self._took.pop((package.name, package.version), None)
+            self._stamps.pop((package.name, package.version), None)
             _log.info("unloaded %s %s", package.name, package.version)
             self.on_change("unloaded", package)
 
@@ -203,11 +252,30 @@ class Library:
         model = self._executor.prepare(package, placement=self._placements.get(package.name))
         took = max(files, resident_bytes() - before)
         self._check_budget(package, took, "once loaded")
+        self._begin_to_serve(model, took, replace=replace)
+        return model
+
+    def _begin_to_serve(self, model: ServedModel, took: float, *, replace: bool) -> None:
+        package = model.package
         self._executor.serve(model, replace=replace)
         self._took[package.name, package.version] = took
+        self._stamps[package.name, package.version] = _stamp(package)
         _log.info("loaded %s %s: %.1f MB", package.name, package.version, took / MEGABYTE)
         self.on_change("loaded", package)
-        return model
+
+    def _placed(self, name: str) -> bool:
+        return self._placer is not None and name in self._placer.models
+
+    def _check_exchange(self, packages: Sequence[Package]) -> None:
+        new = {package.name: package for package in packages}
+        for name in sorted({model.package.name for model in self._executor.models}):
+            served = self._executor.model(name).package
+            if name == self._pinned and (name not in new or _outside(new[name]) != _outside(served)):
+                raise ModelInUseError(
+                    f"model {name!r} drives the vehicle: it may not go, nor get other inputs or exits"
+                )
+            if self._placed(name) and (name not in new or new[name].version != served.version):
+                raise ModelInUseError(f"model {name!r} is placed by serve.plans: it stays as long as the daemon runs")
 
     def _check_budget(self, package: Package, needed: float, how: str) -> None:
         if self._budget_bytes is None:
@@ -228,6 +296,12 @@ class Library:
 def files_bytes(package: Package) -> float:
     """Return the size of a package's segments [B]: the least that it takes once loaded."""
     return float(sum(segment.path.stat().st_size for segment in package.segments))
+
+
+def _stamp(package: Package) -> tuple[object, ...]:
+    """Return what differs once the package file differs or a segment was written to."""
+    told = (segment.path.stat() for segment in package.segments)
+    return (package.digest, tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in told))
 
 
 def _outside(package: Package) -> tuple[object, ...]:

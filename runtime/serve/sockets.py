@@ -18,6 +18,7 @@ import zmq
 from runtime.errors import ConfigurationError, UnavailableError
 
 _SYSTEM_FOLDER = Path("/run/headway")
+_LAST_WORDS_MS = 500  # replies on their way when the socket is closed still reach clients that read
 _LONGEST_PATH = 100  # sun_path holds 108 bytes, and the lock file's name is longer than the socket's
 
 
@@ -65,7 +66,7 @@ def owned_router(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> Iterato
         try:
             yield socket
         finally:
-            socket.close()
+            socket.close(_LAST_WORDS_MS)
             path.unlink(missing_ok=True)
 
 
