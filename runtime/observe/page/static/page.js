@@ -81,7 +81,7 @@ function drawTop(guard) {
 
 function drawSeries(id, rows, top, paint, unit) {
   const { context, width, height } = pen(byId(id));
-  const right = width - 46, base = height - 4;
+  const right = width - 56, base = height - 4;
   context.strokeStyle = color("--line");
   context.fillStyle = color("--quiet");
   context.textAlign = "left";
@@ -92,7 +92,7 @@ function drawSeries(id, rows, top, paint, unit) {
     context.lineTo(right, y);
     context.lineWidth = 1;
     context.stroke();
-    context.fillText(`${+(top * share).toPrecision(2)}${unit}`, right + 5, y + 4);
+    context.fillText(`${+(top * share).toPrecision(3)}${unit}`, right + 5, y + 4);
   }
   for (const [at, value, kind] of rows) {
     const x = right * (1 + at / HISTORY_S), y = base - Math.min(1, value / top) * (height - 14);
@@ -194,11 +194,15 @@ function showHead(state) {
   text("about", parts.join("  ·  "));
 }
 
+function duration(seconds) {
+  return seconds >= 1 ? `${seconds.toFixed(1)} s` : `${(1e3 * seconds).toFixed(0)} ms`;
+}
+
 function showDeadline(guard, history) {
   const driven = guard && guard.driven;
   const bar = byId("deadline-bar");
-  text("deadline", driven ? `${(1e3 * guard.deadline_s).toFixed(0)} ms` : "–");
-  text("deadline-why", driven ? `limited by ${plain(guard.limited_by)}` : "");
+  text("deadline", driven ? duration(guard.deadline_s) : "–");
+  text("deadline-why", driven ? `limited by ${plain(guard.limited_by)}; bar and curve end at 500 ms` : "");
   const share = driven ? Math.min(1, guard.deadline_s / 0.5) : 0;
   bar.style.transform = `scaleX(${share})`;
   bar.dataset.kind = share < 0.08 ? "bad" : share < 0.24 ? "warn" : "good";
