@@ -120,8 +120,9 @@ class Daemon:
                 self._on_report,
             )
             stack.callback(self._guard.close)
-            self._guard.open()
+            self._guard.seek()  # it starts while the models are loaded
             self._executor = self._open_executor(stack)
+            self._guard.open()
             answer_promptly()
             self._pilot = self._open_pilot(stack)
             told = Told(self._status, self._told_plans)

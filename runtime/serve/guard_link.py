@@ -70,24 +70,36 @@ class GuardLink:
         self._pidfd: int | None = None
         self._child: int | None = None
         self._start_s = 0.0
+        self._sought = False
         self.welcome: Welcome | None = None
         self.adopted = False
         self.restarts = 0
         self.socket = self._connect()
 
+    def seek(self) -> None:
+        """Adopt the guard that runs at the socket, or start one without waiting for it; `open` waits.
+
+        Raises:
+            ConfigurationError: the running guard guards another vehicle.
+            UnavailableError: none runs and none may be started.
+        """
+        self._sought = True
+        may_be_there = self._command.socket.exists() or not self._command.arguments
+        if may_be_there and self._await_welcome(_ADOPT_WAIT_S):
+            self.adopted = True
+        else:
+            self._start()
+
     def open(self) -> None:
-        """Adopt the guard that runs at the socket, or start one.
+        """Adopt the guard that runs at the socket, or start one, and wait until it answers.
 
         Raises:
             ConfigurationError: the running guard guards another vehicle.
             UnavailableError: none runs and none could be started.
         """
-        self._send(self._watch())
-        if self._await_welcome(_ADOPT_WAIT_S):
-            self.adopted = True
-            return
-        self._start()
-        if not self._await_welcome(_START_WAIT_S):
+        if not self._sought:
+            self.seek()
+        if self.welcome is None and not self._await_welcome(_START_WAIT_S):
             raise UnavailableError(f"no guard answers at {self._command.socket} {_START_WAIT_S:g} s after its start")
 
     def propose(self, stamp_ns: int, beta_rad: float, speed_mps: float) -> None:
