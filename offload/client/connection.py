@@ -342,6 +342,7 @@ class Connection:
         self._pause_s = min(_LONGEST_PAUSE_S, 2.0 * self._pause_s)
         self.close()
         self._shaken_hands = False
+        self._said = True
         self._reopen_s = self._clock.now_s() + pause_s
         self._next_ping_s = min(self._next_ping_s, self._reopen_s)
         _LOG.warning("%s is left alone: %s; next attempt in %.2f s", self.endpoint, reason, pause_s)

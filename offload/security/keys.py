@@ -86,7 +86,9 @@ def read_keys(path: Path) -> KeyPair:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise SecurityError(f"cannot read the key file {path}: {error}; make one with headway keys new") from error
+        raise SecurityError(
+            f"cannot read the key file {path}: {_why(error)}; make one with headway keys new"
+        ) from error
     if mode & 0o077:
         raise SecurityError(f"{path} has mode {mode:04o}: others may read the secret in it; chmod 600 {path}")
     try:
@@ -99,6 +101,10 @@ def read_keys(path: Path) -> KeyPair:
     return KeyPair(public, secret)
 
 
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def read_allowed(path: Path) -> dict[str, str]:
     """Return names by public key.
 
@@ -109,7 +115,9 @@ def read_allowed(path: Path) -> dict[str, str]:
         mode = stat.S_IMODE(path.stat().st_mode)
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SecurityError(f"cannot read the allow-list {path}: {error}; begin one with headway keys allow") from error
+        raise SecurityError(
+            f"cannot read the allow-list {path}: {_why(error)}; begin one with headway keys allow"
+        ) from error
     if mode & 0o022:
         raise SecurityError(f"{path} has mode {mode:04o}: others may add clients to it; chmod 600 {path}")
     allowed = {}

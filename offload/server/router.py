@@ -17,6 +17,9 @@ from offload.wakeup import holds_message
 
 _FLUSH_MS = 500
 _GONE = (zmq.EHOSTUNREACH, zmq.EAGAIN)
+_REMEDIES: dict[int | None, str] = {
+    zmq.EADDRNOTAVAIL: "give an address of this machine, or tcp://0.0.0.0:PORT for all of them"
+}
 
 
 class Router:
@@ -60,7 +63,8 @@ class Router:
         except zmq.ZMQError as error:
             self.clients.close()
             socket.close()
-            raise ServerError(f"cannot bind {settings.bind}: {error.strerror}; choose another port, or 0") from error
+            remedy = _REMEDIES.get(error.errno, "choose another port, or 0")
+            raise ServerError(f"cannot bind {settings.bind}: {error.strerror}; {remedy}") from error
         self.endpoint: str = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         """Address it is bound to, with its real port."""
         self.fileno: int = int(socket.get(zmq.FD))

@@ -1,6 +1,7 @@
 """Edge servers that know their clients, in processes of their own: who is let in, who is told why not, and how fast."""
 
 import json
+import select
 import socket
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import zmq
 from onnx import TensorProto, helper
 
+from devices.clock import VirtualClock
 from devices.package import Exit, SegmentSource, write_package
 from offload.client import ClientSettings, EdgeClient, Status
+from offload.client.connection import Connection
 from offload.errors import ClientError
 from offload.security.curve import ClientSecurity
 from offload.security.keys import KeyPair, allow, disallow, new_keys, write_keys
@@ -104,6 +108,35 @@ def test_a_client_on_the_list_is_served_and_one_off_it_is_told(edge: Guarded) ->
         assert client.wait_for(Status.CONNECTED, PATIENCE_S)
         assert ask(client) is Code.OK
     assert mine.public in edge.log.read_text()
+
+
+def test_the_reason_outlasts_the_pause_after_a_rejection(edge: Guarded) -> None:
+    clock, reasons = VirtualClock(), list[str]()
+    watched = select.epoll()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    connection = Connection(
+        context,
+        lambda fd: watched.register(fd, select.EPOLLIN),
+        watched.unregister,
+        edge.endpoint,
+        edge.security(new_keys()),
+        clock,
+        lambda told: reasons.append(told.state.reason),
+    )
+    try:
+        for _ in range(5):  # the pauses double: from the fourth on each is longer than a peer may be silent
+            while connection.fileno >= 0:
+                assert watched.poll(PATIENCE_S)
+                connection.tick()
+            while connection.fileno < 0:
+                clock.advance(0.05)
+                connection.tick()
+    finally:
+        connection.close()
+        context.destroy(linger=0)
+        watched.close()
+    assert len(reasons) == 1
+    assert "rejected this client's key" in reasons[0]
 
 
 def test_who_is_taken_off_the_list_is_out_though_connected(edge: Guarded) -> None:
