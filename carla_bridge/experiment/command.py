@@ -87,9 +87,13 @@ def drive(
     )
     kinds = EXPERIMENTS[experiment].kinds(base)
     if policy:
+        known = list(dict.fromkeys(kind.policy for kind in kinds))
+        unknown = [name for name in policy if name not in known]
+        if unknown:
+            raise typer.BadParameter(
+                f"{', '.join(unknown)}: no policy of {experiment}, which has {', '.join(known)}", param_hint="--policy"
+            )
         kinds = [kind for kind in kinds if kind.policy in policy]
-        if not kinds:
-            raise typer.BadParameter(f"{', '.join(policy)}: no row of {experiment}", param_hint="--policy")
     results = _drive_all(kinds, episodes, out, jobs or os.cpu_count() or 1)
     rows = [summarise(kind, outcomes) for kind, outcomes in results]
     stem = f"{experiment}-{deadline}-{load_vehicle(vehicle).name}"

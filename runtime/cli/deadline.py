@@ -113,7 +113,7 @@ def _disc(index: int, item: object) -> Disc:
 def _require_keys(item: dict[str, Any], needed: frozenset[str], optional: set[str], what: str) -> None:
     missing, unknown = sorted(needed - item.keys()), sorted(item.keys() - needed - optional)
     if missing:
-        raise ValueError(f"{what} lacks {', '.join(missing)}: it has {', '.join(sorted(needed))}")
+        raise ValueError(f"{what} lacks {', '.join(missing)}: it needs {', '.join(sorted(needed))}")
     if unknown:
         raise ValueError(
             f"{what} has unknown keys {', '.join(unknown)}: known are {', '.join(sorted(needed | optional))}"

@@ -9,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     from devices.profile import Latency, Profile
 
+_WIDTH = 120  # columns of characters that the table needs
+
 
 def profile(
     package: Annotated[Path, typer.Argument(help="The model package, a folder, or an .onnx file")],
@@ -103,7 +105,8 @@ def _print(measured: "Profile") -> None:
             "-" if entry.energy is None else f"{1e3 * entry.energy.value:.3g}",
             "-" if entry.memory is None else f"{entry.memory.value / 2**20:.1f}",
         )
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal and console.width >= _WIDTH else Console(width=_WIDTH)).print(table)
 
 
 def _ms(value_s: float | None) -> str:

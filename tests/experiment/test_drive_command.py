@@ -77,7 +77,7 @@ def test_the_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("--seed", "-1"), "must lie between 0"),
         (("--duration-s", "nan"), "must be above 0"),
         (("--pass-m", "-1"), "must not be negative"),
-        (("--policy", "greedy"), "no row of"),
+        (("--policy", "greedy"), "no policy of"),
         (("--deadline", "none"), "is not one of"),
         (("--link", "fast"), "must be a rate such as 20mbps"),
     ],
