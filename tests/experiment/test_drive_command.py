@@ -38,7 +38,7 @@ def test_table1_in_json_and_again_without_driving(tmp_path: Path) -> None:
     second = call(tmp_path, *words)
     assert second.exit_code == 0, second.output
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "episodes").iterdir()} == stamps
-    assert "uniform, obstacles passed at 6 m (as far off as published)" in second.stdout
+    assert f"uniform, obstacles passed at {PUBLISHED_PASS_M:g} m (as far off as published)" in second.stdout
     assert "published: TCR" in second.stdout
     assert json.loads((tmp_path / "energyshield-table1-published-config1.json").read_text()) == rows
 
