@@ -190,6 +190,8 @@ def _explore(
     if _has_energy(instance):
         thrifty = search(instance, Goal("energy"), steps=options.steps, seed=options.seed, starts=[fast])
         found.add(instance, thrifty, "search")
+        for name, schedule in _simple(instance).items():
+            found.add(instance, schedule, name)
     if not use_exact or fast is None or thrifty is None:
         return
 
@@ -198,13 +200,19 @@ def _explore(
 
 def _has_energy(instance: Instance) -> bool:
     """Whether any energy is told: without it, and without exits, latency is all there is to weigh."""
-    return any(cost.energy_j > 0.0 for unit in instance.units for row in unit.cells if row for cost in row)
+    computing = (cost.energy_j for unit in instance.units for row in unit.cells if row for cost in row)
+    sending = (energy_j for flow in instance.flows for row in flow.energies_j for energy_j in row)
+    return any(energy_j > 0.0 for energy_j in itertools.chain(computing, (x for x in sending if x < math.inf)))
+
+
+def _simple(instance: Instance) -> dict[str, Schedule | None]:
+    made = {f"only {name}": single_device(instance, index) for index, name in enumerate(instance.devices)}
+    return made | {"greedy": greedy(instance), "heft": heft(instance)}
 
 
 def _baselines(instance: Instance) -> dict[str, Plan]:
     bound_s = lower_bound_s(instance)
-    made = {f"only {name}": single_device(instance, index) for index, name in enumerate(instance.devices)}
-    made |= {"single": best_single(instance), "greedy": greedy(instance), "heft": heft(instance)}
+    made = _simple(instance) | {"single": best_single(instance)}
     return {
         name: make_baseline(instance, schedule, name, bound_s)
         for name, schedule in made.items()

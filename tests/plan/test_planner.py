@@ -54,6 +54,19 @@ def test_the_front_has_no_plan_that_another_betters_and_its_ends_are_proven() ->
     assert plans[0].latency_ms <= report.baselines["single"].latency_ms
 
 
+def test_a_search_weighs_energy_that_the_radio_alone_takes() -> None:
+    segments = (
+        Segment("s", {"here": Cost(50e-3), "there": Cost(5e-3)}),
+        Segment("t", {"here": Cost(1e-3), "there": None}),
+    )
+    link = Link("there", "here", 1e-3, 20e6, energy_j=80e-3)
+    given = Problem(
+        "radio", (Device("here"), Device("there")), (Model("m", segments, (Edge("s", ("t",), 1000),)),), (link,)
+    )
+    front = [(plan.latency_ms, plan.energy_mj) for plan in quick(given, method="search").plans]
+    assert [number for point in front for number in point] == pytest.approx([7.4, 80.0, 51.0, 0.0])
+
+
 def test_a_bound_holds_for_plans_under_its_cap_alone() -> None:
     full, short = make_instance(staged(), (1,)), make_instance(staged(), (0,))
     found = Found()
