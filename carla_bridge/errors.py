@@ -3,6 +3,7 @@
 BridgeError
 ├── ScenarioError   a scenario file lacks a key, has an unknown one, or describes no road
 └── WorldError      a world was used after it was closed, or got a control that is no number
+    └── SimulatorError   the simulator behind a world is missing, of another version, late or gone: no agent's fault
 """
 
 
@@ -18,3 +19,7 @@ class ScenarioError(BridgeError):
 
 class WorldError(BridgeError):
     """A world was asked for something it cannot do any more, or was given a control it cannot follow."""
+
+
+class SimulatorError(WorldError):
+    """The simulator failed, not the agent; the message names the server, what it did and what would be right."""

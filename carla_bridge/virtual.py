@@ -18,8 +18,9 @@ from typing import Protocol
 import headway
 from carla_bridge.camera import Frame
 from carla_bridge.errors import WorldError
-from carla_bridge.kinematic import KinematicWorld
-from carla_bridge.world import Report
+from carla_bridge.obstacles import Obstacle
+from carla_bridge.scenario import Scenario
+from carla_bridge.world import Report, World
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.chain import Chain, ChainResult, ExitAnswer
 from devices.package import load_package
@@ -27,6 +28,7 @@ from runtime.serve.controller import Controller, ControllerSettings
 from shield.deadline import Method, tolerable_deadline
 from shield.guard import Command, Control, Guard, GuardSettings, Observation, Proposal
 from shield.state import State
+from shield.vehicle import Vehicle
 
 WINDOW_S = 0.02
 CAP_S = 10.0
@@ -59,6 +61,26 @@ class Sighting:
 
 Look = Callable[[bool], Sighting]
 """Takes this window's frame and answers it: by the first exit that is sure enough, or (True) by the deepest."""
+
+
+class VirtualWorld(World, Protocol):
+    """A world that the loop ticks: a simulator that waits, whose vehicle, road and truth can be asked for."""
+
+    @property
+    def vehicle(self) -> Vehicle:
+        """Its parameters and declared bounds."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """The road, and the speed asked for."""
+
+    @property
+    def drums(self) -> tuple[Obstacle, ...]:
+        """The obstacles as they truly stand."""
+
+    @property
+    def pose(self) -> tuple[float, float, float]:
+        """True x, y [m] and heading [rad]."""
 
 
 class Perception(Protocol):
@@ -148,7 +170,7 @@ def _macs() -> dict[str, int]:
     return {segment.id: segment.macs for segment in driving_chain().package.segments}
 
 
-def drive(world: KinematicWorld, windows: int, limit_s: float, shielded: bool = False) -> Drive:
+def drive(world: VirtualWorld, windows: int, limit_s: float, shielded: bool = False) -> Drive:
     """Drive with answers of one age until the episode or `limit_s` [s] ends.
 
     Args:
@@ -174,7 +196,7 @@ class Loop:
 
     def __init__(
         self,
-        world: KinematicWorld,
+        world: VirtualWorld,
         perception: Perception,
         shielded: bool,
         method: Method | None = None,

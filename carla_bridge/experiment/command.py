@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from carla_bridge.carla.drive import drive_carla
+from carla_bridge.carla.world import CarlaSettings
 from carla_bridge.experiment.episode import Episode, Outcome, numbered
 from carla_bridge.experiment.links import link_model
 from carla_bridge.experiment.plan import EXPERIMENTS
@@ -44,6 +46,9 @@ def drive(
     jobs: Annotated[int | None, typer.Option(help="Processes; default one a core")] = None,
     out: Annotated[Path, typer.Option(help="Folder for outcomes, rows and figures")] = Path("headway-drive"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON rows instead of the table")] = False,
+    world: Annotated[str, typer.Option(help="kinematic, or carla: one shielded episode on a server")] = "kinematic",
+    host: Annotated[str, typer.Option(help="Where CARLA's server listens")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port")] = 2000,
 ) -> None:
     """Drive an experiment in virtual time, or go on with one that was stopped.
 
@@ -64,6 +69,13 @@ def drive(
         raise typer.BadParameter(f"{speed_mps}: must be above 0", param_hint="--speed-mps")
     if not 0.0 < duration_s < math.inf:
         raise typer.BadParameter(f"{duration_s}: must be above 0", param_hint="--duration-s")
+    if world not in ("kinematic", "carla"):
+        raise typer.BadParameter(f"{world!r}: must be kinematic or carla", param_hint="--world")
+    if world == "carla":
+        settings = CarlaSettings(host=host, port=port)
+        chosen = settings if speed_mps is None else replace(settings, target_speed_mps=speed_mps)
+        drive_carla(chosen, vehicle, seed, duration_s, as_json)
+        return
     if experiment == FLEET:
         drive_fleet(seed, jobs or os.cpu_count() or 1, out, as_json)
         return
