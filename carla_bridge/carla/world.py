@@ -27,6 +27,7 @@ from shield.vehicle import Vehicle
 
 _FINAL = (EventKind.COLLISION, EventKind.OFF_TRACK, EventKind.FINISHED)
 _FRAME_SHAPE = (80, 160)
+_GONE_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,9 @@ class CarlaWorld:
         try:
             self._begin(seed)
         except RuntimeError as error:
+            failure = self._failed("preparing the episode", error)
             self.close()
-            raise self._failed("preparing the episode", error) from error
+            raise failure from error
         except BaseException:
             self.close()
             raise
@@ -328,6 +330,8 @@ class CarlaWorld:
             raise WorldError(f"{what} after close(): this world is closed, make a new one for another episode")
 
     def _failed(self, what: str, error: Exception) -> SimulatorError:
+        # Whoever closes the world next must not wait its full time for a server that may be gone.
+        self._client.set_timeout(min(_GONE_TIMEOUT_S, self.settings.timeout_s))
         return SimulatorError(
             f"the CARLA server at {self._address} failed at {what} (timeout {self.settings.timeout_s:g} s): {error}"
         )

@@ -49,6 +49,7 @@ def drive(
     world: Annotated[str, typer.Option(help="kinematic, or carla: one shielded episode on a server")] = "kinematic",
     host: Annotated[str, typer.Option(help="Where CARLA's server listens")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port")] = 2000,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest time of one call to CARLA's server [s]")] = 10.0,
 ) -> None:
     """Drive an experiment in virtual time, or go on with one that was stopped.
 
@@ -72,7 +73,7 @@ def drive(
     if world not in ("kinematic", "carla"):
         raise typer.BadParameter(f"{world!r}: must be kinematic or carla", param_hint="--world")
     if world == "carla":
-        settings = CarlaSettings(host=host, port=port)
+        settings = CarlaSettings(host=host, port=port, timeout_s=timeout_s)
         chosen = settings if speed_mps is None else replace(settings, target_speed_mps=speed_mps)
         drive_carla(chosen, vehicle, seed, duration_s, as_json)
         return

@@ -173,3 +173,29 @@ def test_the_wrong_map_is_named(emulator: Start) -> None:
 
 def test_no_server_is_told() -> None:
     assert "no CARLA server answers at 127.0.0.1:1 " in str(run(1, FAULT)["error"])
+
+
+def _drive(port: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "runtime.cli.main", "drive", "--world", "carla", "--port", str(port), "--json"]
+    return subprocess.run(
+        [*command, "--vehicle", "demo", "--duration-s", "3", "--timeout-s", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=18,
+    )
+
+
+def test_the_command_drives_an_episode_behind_the_shield(emulator: Start) -> None:
+    done = _drive(emulator())
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout[done.stdout.index("{") :])
+    assert told["time_s"] == pytest.approx(3.0)
+    assert told["progress_m"] > 10.0
+    assert (told["collisions"], told["uncertified"]) == (0, 0)
+
+
+def test_the_command_says_whose_fault_it_was(emulator: Start) -> None:
+    done = _drive(emulator("--exit-at", "30"))
+    assert done.returncode == 69
+    assert "the simulator failed, not the agent: the CARLA server at 127.0.0.1:" in done.stderr
