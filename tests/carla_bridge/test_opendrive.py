@@ -44,3 +44,19 @@ def test_what_is_no_map_is_refused(tmp_path: Path, text: str, words: str) -> Non
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"nowhere\.xodr"):
         read_route(tmp_path / "nowhere.xodr")
+
+
+def test_a_file_of_scenariogeneration_is_read(tmp_path: Path) -> None:
+    xodr = pytest.importorskip("scenariogeneration", reason="needs pip install scenariogeneration").xodr
+    shapes = [xodr.Line(60.0), xodr.Arc(0.02, length=40.0), xodr.Line(30.0)]
+    road = xodr.create_road(shapes, id=0, left_lanes=1, right_lanes=1, lane_width=3.5)
+    written = xodr.OpenDrive("made")
+    written.add_road(road)
+    written.adjust_roads_and_lanes()
+    path = tmp_path / "made.xodr"
+    written.write_xml(str(path))
+    route = read_route(path, 5.0, -1.75)
+    # The right lane's centre lies 1.75 m outside the left-hand arc of radius 50 m.
+    assert route.length_m == pytest.approx(55.0 + 40.0 * 51.75 / 50.0 + 30.0, abs=2.0)
+    assert route.at(10.0)[1] == pytest.approx(-1.75, abs=0.05)
+    assert route.heading_at(route.length_m - 5.0) == pytest.approx(0.8, abs=0.02)
