@@ -29,7 +29,16 @@ def values(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("name", "hz"),
-    [("1377 MHz", 1377e6), ("1.2GHz", 1.2e9), ("600000 kHz", 6e8), ("5hz", 5.0), ("gpu@1.2GHz", 1.2e9), ("cpu:0 at 900 MHz", 9e8), ("low", None), ("MHz", None)],
+    [
+        ("1377 MHz", 1377e6),
+        ("1.2GHz", 1.2e9),
+        ("600000 kHz", 6e8),
+        ("5hz", 5.0),
+        ("gpu@1.2GHz", 1.2e9),
+        ("cpu:0 at 900 MHz", 9e8),
+        ("low", None),
+        ("MHz", None),
+    ],
 )
 def test_a_level_named_by_its_clock(name: str, hz: float | None) -> None:
     assert level_hz(name) == (None if hz is None else pytest.approx(hz))
