@@ -219,7 +219,7 @@ def test_the_compiled_messages_are_those_of_the_proto(tmp_path: Any) -> None:
         pytest.skip("grpcio-tools is not installed")
     folder = Path(next(iter(runtime.serve.grpc.__path__)))
     out = tmp_path / "compiled"
-    # In a process of its own: the compiler brings a second copy of protobuf, which aborts beside other libraries' copies.
+    # In a process of its own: the compiler brings a second copy of protobuf, which aborts beside others.
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={folder}", f"--descriptor_set_out={out}"]
     subprocess.run([*command, "inference.proto"], check=True, timeout=15)
     assert out.read_bytes() == (folder / "inference.binpb").read_bytes()
