@@ -187,7 +187,7 @@ def test_replayed_unknown_and_damaged_replies_are_counted_and_dropped(
     server.next(Ping)
     server.next(Ping)
     assert client.take() == []
-    assert client.counts["stray"] == 2
+    assert (client.counts["stray"], client.counts["replayed"]) == (1, 1)
     assert client.damaged == 2
 
 
