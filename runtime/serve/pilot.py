@@ -219,12 +219,15 @@ class Pilot:
     def _give_up_in_time(self, index: int, left_s: float) -> None:
         """Cancel the request that is out when the deadline, issued anew, leaves this window and a local run alone."""
         if self._out is not None and left_s < 2.0 * WINDOW_S and self._offloading.failed(index):
-            self._complaints.warn(f"no answer: given up, the tolerable deadline leaves {left_s:.3f} s", kind="given up")
-            self._offloading.cancel(self._out.handle)
+            self._give_up(self._out, left_s)
+
+    def _give_up(self, out: _Request, left_s: float) -> None:
+        self._complaints.warn(f"no answer: given up, the tolerable deadline leaves {left_s:.3f} s", kind="given up")
+        self._offloading.cancel(out.handle)
 
     def _run_here(self, window: _Window, frame: Array, now_s: float) -> None:
         if self._out is not None:
-            self._offloading.cancel(self._out.handle)
+            self._give_up(self._out, window.deadline_s)
         window.local_share = 1.0
         request = Request(
             id=("pilot", window.index),

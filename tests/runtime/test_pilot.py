@@ -180,11 +180,14 @@ def test_an_interval_offloads_once_then_idles_at_the_radio_s_cost(drive: Drive) 
     assert (drive.reports[0].place, drive.reports[0].exit_id) == ("edge", "exit1")
 
 
-def test_without_a_reply_the_last_window_runs_here_and_the_request_is_given_up(drive: Drive) -> None:
+def test_without_a_reply_the_last_window_runs_here_and_the_request_is_given_up(
+    drive: Drive, caplog: pytest.LogCaptureFixture
+) -> None:
     drive.tick(deadline_s=0.06)
     drive.tick()
     drive.tick()
     assert drive.uplink.cancelled == drive.uplink.sent
+    assert "no answer: given up, the tolerable deadline leaves" in caplog.text
     assert len(drive.device.waiting) == 1
     assert drive.actions(3) == ["offload", "transit", "failsafe_local"]
 
