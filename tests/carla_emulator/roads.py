@@ -13,6 +13,12 @@ SECTIONS = (Section(60.0, 0.0), Section(20.0, 0.01), Section(40.0, 0.01), Sectio
 WIDTH_M = 20.0
 
 
+def laps(count: int) -> tuple[Section, ...]:
+    """Return the road `count` times over, every second time mirrored."""
+    turned = (Section(item.length_m, (-1) ** lap * item.curvature_1pm) for lap in range(count) for item in SECTIONS)
+    return tuple(turned)
+
+
 def opendrive(sections: Sequence[Section] = SECTIONS, width_m: float = WIDTH_M) -> str:
     """Return the road that starts at the origin along x and follows `sections`, as OpenDRIVE 1.4."""
     route = Route.from_sections(sections)

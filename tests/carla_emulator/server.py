@@ -3,7 +3,7 @@
 Requests are msgpack-RPC: [0, id, method, [metadata, ...]] -> [1, id, None, [[1, value]]], [[0, [message]]] where it
 failed, [[False]] where there is no value. A sensor is a stream on a second port: the client sends the stream's number
 (u32) and gets messages of a u32 length and a payload, whose first 48 bytes name the sensor, frame, time and place.
-Axes are CARLA's: x forward, y to the right, yaw clockwise [degree].
+As in CARLA, a tick is answered first and its pictures come after it.
 """
 
 import asyncio
@@ -14,119 +14,61 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import msgpack
-import numpy as np
+import uvloop
 
-from carla_bridge.bicycle import Bicycle
-from carla_bridge.camera import Camera
-from carla_bridge.obstacles import Obstacle
 from carla_bridge.route import Route
-from carla_bridge.scenery import draw_scenery
-from shield.vehicle import load_vehicle
-from tests.carla_emulator.roads import SECTIONS, WIDTH_M, opendrive
+from tests.carla_emulator.actors import BLUEPRINTS, Actor, physics, spawned
+from tests.carla_emulator.roads import WIDTH_M, laps, opendrive
+from tests.carla_emulator.sensors import Eyes, cylinders
 
 _HEADER = struct.Struct("<QQd6f")
 _EPISODE = struct.Struct("<Qdf3iI")
-_ACTOR = struct.Struct("<IB6f3f3f3f")
-_CONTROL = struct.Struct("<fff???i")
-_ACTOR_BYTES = 119
-_COLLISION, _RGB, _OBSERVER = 0, 13, 17
-L_R_M, WHEELBASE_M, LOCK_DEG = 1.6, 3.2, 70.0
-STEERING_CURVE = ([0.0, 1.0], [20.0, 0.9], [60.0, 0.8], [120.0, 0.7])  # km/h, share of full lock
+_COLLISION, _LIDAR, _RGB, _OBSERVER = 0, 11, 13, 17
 _SUN = [0.0] * 15
-_BLUEPRINTS: dict[str, dict[str, str]] = {
-    "vehicle.tesla.model3": {"number_of_wheels": "4"},
-    "static.prop.barrel": {},
-    "sensor.camera.rgb": {"image_size_x": "160", "image_size_y": "80", "fov": "90.0", "sensor_tick": "0.0"},
-    "sensor.other.collision": {},
-    "sensor.other.lane_invasion": {},
-}
+_STREAMED = {"sensor.camera.rgb": _RGB, "sensor.lidar.ray_cast": _LIDAR}
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong, by the number of the tick; None: never."""
+    """What goes wrong, by the number of the synchronous tick; None: never."""
 
     version: str = "0.9.16"
     exit_at: int | None = None
     freeze_at: int | None = None
+    blind_at: int | None = None
     slow_at: int | None = None
     slow_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Actor:
-    """Anything spawned: its description as the client sent it, its place and, of a vehicle, its motion."""
-
-    number: int
-    kind: str
-    description: list[Any]
-    transform: list[list[float]]
-    parent: int = 0
-    body: Bicycle | None = None
-    control: list[Any] = field(default_factory=lambda: [0.0, 0.0, 0.0, False, False, False, 0])
-    touching: bool = False
-
-    def place(self) -> list[float]:
-        """Return x, y, z [m], pitch, yaw, roll [degree]."""
-        if self.body is None:
-            return [*self.transform[0], *self.transform[1]]
-        yaw = -math.degrees(self.body.heading_rad)
-        return [self.body.x_m, -self.body.y_m, self.transform[0][2], 0.0, yaw, 0.0]
 
 
 class Emulator:
     """One episode, its actors and the clients that follow them."""
 
-    def __init__(self, faults: Faults, map_name: str = "Carla/Maps/Emulated") -> None:
-        self.faults, self.map_name, self.xodr = faults, map_name, opendrive()
-        self.route = Route.from_sections(SECTIONS)
-        self.camera = Camera(half_width_m=WIDTH_M / 2.0)
-        self.scenery = draw_scenery(np.random.default_rng(0), self.route.length_m)
+    def __init__(self, faults: Faults, map_name: str = "Carla/Maps/Emulated", count: int = 1) -> None:
+        sections = laps(count)
+        self.faults, self.map_name, self.xodr = faults, map_name, opendrive(sections)
+        self.eyes = Eyes(Route.from_sections(sections), WIDTH_M / 2.0)
         self.settings: list[Any] = [False, False, [False], True, 0.01, 10, 0.0, True, 3000.0, 2000.0, True]
         self.weather: list[Any] = list(_SUN)
         self.actors: dict[int, Actor] = {}
         self.calls: Counter[str] = Counter()
         self.frame, self.time_s, self.episode, self.ticks, self.next_number = 1, 0.0, 1, 0, 1
-        self.streams: dict[int, list[asyncio.StreamWriter]] = {}
-        self.stream_port = 0
-        self.frozen = False
+        self.streams: dict[int, list[asyncio.Transport]] = {}
+        self.stream_port = self.cues = 0
+        self.frozen = self.owed = False
         self.spectator = self._spawn([0, "spectator", []], [[0.0, 0.0, 10.0], [0.0, 0.0, 0.0]])
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one client's requests until it goes."""
-        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
-        while data := await reader.read(1 << 16):
-            unpacker.feed(data)
-            for _, number, method, args in unpacker:
-                self.calls[method] += 1
-                value = self._call(method, args[1:])
-                if self.frozen:
-                    await asyncio.Event().wait()
-                writer.write(msgpack.packb([1, number, None, value]))
-        writer.close()
+    @property
+    def step_s(self) -> float:
+        """Step of the clock [s]."""
+        return float(self.settings[2][1]) if self.settings[2][0] else 0.05
 
-    async def stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Send one client one sensor's messages until it goes."""
-        (number,) = struct.unpack("<I", await reader.readexactly(4))
-        self.streams.setdefault(number, []).append(writer)
-        if number == 0:
-            self._observe()
-        await reader.read()
-        self.streams[number].remove(writer)
-        writer.close()
-
-    async def run_free(self) -> None:
-        """Tick twenty times a second of real time as long as the episode is asynchronous."""
-        while True:
-            await asyncio.sleep(0.05)
-            if not self.settings[0]:
-                self._tick()
-
-    def _call(self, method: str, args: list[Any]) -> Any:
+    def call(self, method: str, args: list[Any]) -> Any:
+        """Return what a request is answered."""
+        self.calls[method] += 1
         handler: Callable[..., Any] | None = getattr(self, f"rpc_{method}", None)
         if handler is None:
             return [[0, [f"the emulator does not know {method}"]]]
@@ -135,6 +77,14 @@ class Emulator:
         except (KeyError, LookupError) as error:
             return [[0, [f"{method}: no such actor: {error}"]]]
         return value if method == "apply_batch" else [[False]] if value is None else [[1, value]]
+
+    async def run_free(self) -> None:
+        """Tick twenty times a second of real time as long as the episode is asynchronous."""
+        while True:
+            await asyncio.sleep(0.05)
+            if not self.settings[0] and not self.frozen:
+                self._tick()
+                self.look()
 
     def rpc_version(self) -> str:
         return self.faults.version
@@ -179,7 +129,7 @@ class Emulator:
                 ",".join(name.split(".")),
                 [[key, 2, value, [], True, False] for key, value in (attributes | {"role_name": ""}).items()],
             ]
-            for number, (name, attributes) in enumerate(_BLUEPRINTS.items(), start=1)
+            for number, (name, attributes) in enumerate(BLUEPRINTS.items(), start=1)
         ]
 
     def rpc_get_spectator(self) -> list[Any]:
@@ -214,32 +164,19 @@ class Emulator:
         return [self._token(number)]
 
     def rpc_set_actor_transform(self, number: int, transform: Any) -> None:
-        self.actors[number].transform = transform
+        self.actors[number].transform, self.actors[number].packed = transform, b""
 
     def rpc_apply_control_to_vehicle(self, number: int, control: list[Any]) -> None:
         self.actors[number].control = control
 
     def rpc_set_actor_target_velocity(self, number: int, velocity: list[float]) -> None:
-        body = self.actors[number].body
-        if body is not None:
-            body.speed_mps = math.hypot(*velocity)
+        actor = self.actors[number]
+        actor.velocity, actor.packed = velocity, b""
+        if actor.body is not None:
+            actor.body.speed_mps = math.hypot(*velocity)
 
     def rpc_get_physics_control(self, number: int) -> list[Any]:
-        x, y, z, _, yaw, _ = self.actors[number].place()
-        ahead = math.cos(math.radians(yaw)), math.sin(math.radians(yaw))
-        wheels = []
-        for along, lock in ((WHEELBASE_M - L_R_M, LOCK_DEG), (-L_R_M, 0.0)):
-            for side in (-0.8, 0.8):
-                at = [
-                    100.0 * (x + along * ahead[0] - side * ahead[1]),
-                    100.0 * (y + along * ahead[1] + side * ahead[0]),
-                    100.0 * z,
-                ]
-                wheels.append([3.5, 0.25, lock, 35.0, 1500.0, 0.0, 2.0, 17.0, 1000.0, at])
-        gears = [[4.0, 0.5, 0.65]]
-        curve = [list(point) for point in STEERING_CURVE]
-        engine = [[[0.0, 400.0]], 5000.0, 1.0, 0.15, 2.0, 0.35, True, 0.5, 10.0, 4.0, gears]
-        return [*engine, 1500.0, 0.3, [0.0, 0.0, 0.0], curve, wheels, True]
+        return physics(self.actors[number])
 
     def rpc_apply_batch(self, commands: list[Any], tick: bool) -> list[Any]:
         names = {1: "destroy_actor", 2: "apply_control_to_vehicle", 6: "set_actor_transform"}
@@ -258,12 +195,13 @@ class Emulator:
         return answers
 
     def rpc_tick_cue(self) -> int:
-        if self.ticks == self.faults.exit_at:
+        self.cues += 1
+        if self.cues == self.faults.exit_at:
             os._exit(3)
-        if self.ticks == self.faults.freeze_at:
+        if self.cues == self.faults.freeze_at:
             self.frozen = True
             return self.frame
-        if self.ticks == self.faults.slow_at:
+        if self.cues == self.faults.slow_at:
             time.sleep(self.faults.slow_s)
         self._tick()
         return self.frame
@@ -271,105 +209,126 @@ class Emulator:
     def rpc_emulator_calls(self) -> dict[str, int]:
         return dict(self.calls)
 
+    def look(self) -> None:
+        """Send what the cameras and lidars that are due see of the last tick."""
+        if not self.owed or (self.faults.blind_at is not None and self.cues >= self.faults.blind_at):
+            return
+        self.owed = False
+        for sensor in list(self.actors.values()):
+            if sensor.kind in _STREAMED and self.streams.get(sensor.number) and self.time_s >= sensor.due_s - 1e-6:
+                sensor.due_s = self.time_s + sensor.attribute("sensor_tick")
+                ego = self.actors[sensor.parent]
+                drums = cylinders(self.actors.values(), but=ego.number)
+                if sensor.kind == "sensor.camera.rgb":
+                    payload = self.eyes.image(ego, drums, self.time_s, self.ticks)
+                else:
+                    payload = self.eyes.sweep(sensor, ego, drums, self.step_s)
+                self._send(sensor.number, _STREAMED[sensor.kind], sensor.place(), payload)
+
+    def observe(self) -> None:
+        """Send a snapshot of the world."""
+        parts = [_EPISODE.pack(self.episode, self.time_s, self.step_s, *[0] * 4)]
+        parts += [actor.state() for actor in self.actors.values()]
+        self._send(0, _OBSERVER, [0.0] * 6, b"".join(parts))
+
     def _spawn(self, description: list[Any], transform: Any, parent: int = 0) -> Actor:
-        number, self.next_number = self.next_number, self.next_number + 1
-        actor = Actor(number, description[1], description, transform, parent)
-        if actor.kind.startswith("vehicle."):
-            (x, y, _), (_, yaw, _) = transform
-            actor.body = Bicycle(load_vehicle("demo"), x, -y, -math.radians(yaw))
-        self.actors[number] = actor
+        actor = spawned(self.next_number, description, transform, parent)
+        self.actors[actor.number], self.next_number = actor, self.next_number + 1
         return actor
 
     def _actor(self, actor: Actor) -> list[Any]:
-        extent = [2.25, 0.9, 0.8] if actor.body is not None else [0.5, 0.5, 0.5]
-        box = [[0.0, 0.0, 0.8], extent, [0.0, 0.0, 0.0], actor.number]
-        token = self._token(actor.number) if actor.kind.startswith("sensor.") else b""
+        box = [[0.0, 0.0, actor.extent[2]], actor.extent, [0.0, 0.0, 0.0], actor.number]
+        token = self._token(actor.number) if actor.family == "sensor" else b""
         return [actor.number, actor.parent, actor.description, box, b"\x0a", token]
 
     def _token(self, stream: int) -> bytes:
         return struct.pack("<IHBB16s", stream, self.stream_port, 1, 1, bytes([127, 0, 0, 1]))
 
     def _tick(self) -> None:
-        step_s = self.settings[2][1] if self.settings[2][0] else 0.05
-        self.frame, self.ticks, self.time_s = self.frame + 1, self.ticks + 1, self.time_s + step_s
+        self.frame, self.ticks, self.time_s = self.frame + 1, self.ticks + 1, self.time_s + self.step_s
         for actor in self.actors.values():
-            if actor.body is not None:
-                _drive(actor.body, actor.control, step_s)
-        self._observe()
+            actor.move(self.step_s)
+        self.observe()
+        self.owed = True
         for sensor in list(self.actors.values()):
-            if sensor.kind == "sensor.camera.rgb" and self.streams.get(sensor.number):
-                self._send(sensor.number, _RGB, sensor.place(), self._image(sensor))
-            elif sensor.kind == "sensor.other.collision":
+            if sensor.kind == "sensor.other.collision":
                 self._collide(sensor)
-
-    def _observe(self) -> None:
-        parts = [
-            _EPISODE.pack(self.episode, self.time_s, self.settings[2][1] if self.settings[2][0] else 0.05, *[0] * 4)
-        ]
-        for actor in self.actors.values():
-            speed, place = (0.0 if actor.body is None else actor.body.speed_mps), actor.place()
-            beta = 0.0 if actor.body is None else actor.body.beta_rad
-            yaw = math.radians(place[4]) - beta
-            velocity = (speed * math.cos(yaw), speed * math.sin(yaw), 0.0)
-            turn = -math.degrees(speed * math.sin(beta) / L_R_M)
-            state = _ACTOR.pack(actor.number, 2, *place, *velocity, 0.0, 0.0, turn, 0.0, 0.0, 0.0)
-            if actor.body is not None:
-                state += _CONTROL.pack(*actor.control)
-            parts.append(state.ljust(_ACTOR_BYTES, b"\0"))
-        self._send(0, _OBSERVER, [0.0] * 6, b"".join(parts))
-
-    def _image(self, sensor: Actor) -> bytes:
-        body = self.actors[sensor.parent].body
-        if body is None:
-            raise LookupError(sensor.parent)
-        drums = tuple(
-            Obstacle(actor.transform[0][0], -actor.transform[0][1], 0.5)
-            for actor in self.actors.values()
-            if actor.kind.startswith("static.")
-        )
-        near_m = self.route.locate(body.x_m, body.y_m).s_m
-        pose = body.x_m, body.y_m, body.heading_rad
-        picture = self.camera.render(
-            self.route, pose, drums, self.scenery, s_m=near_m, time_s=self.time_s, number=self.ticks
-        )
-        bgra = np.full((*picture.shape[:2], 4), 255, np.uint8)
-        bgra[..., :3] = picture[..., ::-1]
-        return struct.pack("<IIf", picture.shape[1], picture.shape[0], 90.0) + bgra.tobytes()
 
     def _collide(self, sensor: Actor) -> None:
         ego = self.actors.get(sensor.parent)
-        if ego is None or ego.body is None:
+        if ego is None or ego.radius_m is None:
             return
+        at, touching = ego.place(), set()
         for other in self.actors.values():
-            if not other.kind.startswith("static."):
+            if other is ego or other.radius_m is None:
                 continue
-            gap = math.hypot(other.transform[0][0] - ego.body.x_m, -other.transform[0][1] - ego.body.y_m)
-            if gap < 2.42 + 0.5 and not other.touching:
-                payload = msgpack.packb([self._actor(ego), self._actor(other), [100.0, 0.0, 0.0]])
-                self._send(sensor.number, _COLLISION, sensor.place(), payload)
-            other.touching = gap < 2.42 + 0.5
+            there = other.place()
+            if math.dist(at[:2], there[:2]) < ego.radius_m + other.radius_m:
+                touching.add(other.number)
+                if other.number not in ego.touching:
+                    payload = msgpack.packb([self._actor(ego), self._actor(other), [100.0, 0.0, 0.0]])
+                    self._send(sensor.number, _COLLISION, sensor.place(), payload)
+        ego.touching = touching
 
     def _send(self, stream: int, kind: int, place: list[float], payload: bytes) -> None:
         message = _HEADER.pack(kind, self.frame, self.time_s, *place) + payload
-        for writer in self.streams.get(stream, []):
-            writer.write(struct.pack("<I", len(message)) + message)
+        for transport in self.streams.get(stream, []):
+            transport.write(struct.pack("<I", len(message)) + message)
 
 
-def _drive(body: Bicycle, control: list[Any], step_s: float) -> None:
-    throttle, steer, brake, hand_brake = control[:4]
-    speeds, shares = zip(*STEERING_CURVE, strict=True)
-    lock_rad = math.radians(LOCK_DEG) * float(np.interp(3.6 * body.speed_mps, speeds, shares))
-    beta_rad = -math.atan(L_R_M / WHEELBASE_M * math.tan(steer * lock_rad))
-    rate = 4.0 * throttle - 6.0 * max(brake, float(hand_brake))
-    body.step(beta_rad, max(0.0, body.speed_mps + rate * step_s), False, step_s)
+class Calls(asyncio.Protocol):
+    """Answers one client's requests until it goes, or for ever nothing once the emulator is frozen."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._unpacker.feed(data)
+        for _, number, method, args in self._unpacker:
+            value = self._emulator.call(method, args[1:])
+            if self._emulator.frozen:
+                return
+            self._transport.write(msgpack.packb([1, number, None, value]))
+            self._emulator.look()
 
 
-async def serve(port: int, faults: Faults, map_name: str) -> None:
+class Stream(asyncio.Protocol):
+    """Follows one sensor for one client: its first four bytes are the sensor's number."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator, self._asked, self._number = emulator, b"", -1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._asked += data
+        if self._number < 0 and len(self._asked) >= 4:
+            (self._number,) = struct.unpack_from("<I", self._asked)
+            self._emulator.streams.setdefault(self._number, []).append(self._transport)
+            if self._number == 0:
+                self._emulator.observe()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._number >= 0:
+            self._emulator.streams[self._number].remove(self._transport)
+
+
+async def serve(port: int, faults: Faults, map_name: str, count: int) -> None:
     """Serve until the process is ended; the ports are told on standard output as one line of JSON."""
-    emulator = Emulator(faults, map_name)
-    streams = await asyncio.start_server(emulator.stream, "127.0.0.1", 0)
+    emulator, loop = Emulator(faults, map_name, count), asyncio.get_running_loop()
+    streams = await loop.create_server(lambda: Stream(emulator), "127.0.0.1", 0)
     emulator.stream_port = streams.sockets[0].getsockname()[1]
-    calls = await asyncio.start_server(emulator.answer, "127.0.0.1", port)
+    calls = await loop.create_server(lambda: Calls(emulator), "127.0.0.1", port)
     line = {"port": calls.sockets[0].getsockname()[1], "stream_port": emulator.stream_port}
     os.write(1, (json.dumps(line) + "\n").encode())
     await emulator.run_free()
+
+
+def main(port: int, faults: Faults, map_name: str, count: int) -> None:
+    """Run the emulator until the process is ended."""
+    uvloop.run(serve(port, faults, map_name, count))
