@@ -16,9 +16,10 @@ from shield.state import Disc, State
 
 
 class EventKind(StrEnum):
-    """What can happen in an episode. A collision, leaving the track and finishing end it."""
+    """What can happen in an episode. A collision, leaving the track and finishing end it; being struck need not."""
 
     COLLISION = "collision"
+    STRUCK = "struck"
     KERB = "kerb"
     OFF_TRACK = "off_track"
     FINISHED = "finished"
