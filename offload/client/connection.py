@@ -39,7 +39,6 @@ from offload.wire import Code, FromVehicle, Hello, Ping, Pong, Reply, Welcome, d
 _LOG = logging.getLogger("headway.offload")
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_DISCONNECTED
@@ -294,21 +293,17 @@ class Connection:
                     return
                 self._hung_up = True
                 if not was_greeted:
-                    self._lose(f"{self.endpoint} hangs up in the handshake: {self._why_hung_up}")
+                    self._lose(f"{self.endpoint} hangs up in the handshake, or does not finish it: {self._why_hung_up}")
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 self._leave_alone(f"UNAUTHORIZED: {self.endpoint} rejected this client's key; is it on the allow-list?")
-            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                self._leave_alone(f"{self.endpoint} speaks otherwise: {self._why_hung_up}")
             else:
-                self._lose(
-                    f"{self.endpoint} accepted but does not finish the handshake: it is frozen, {self._why_hung_up}"
-                )
+                self._leave_alone(f"{self.endpoint} speaks otherwise: {self._why_hung_up}")
 
     @property
     def _why_hung_up(self) -> str:
         if self._settings.security is None:
-            return "it wants a key, or is no edge server"
-        return "it has another key than the one known here, wants none, or is no edge server"
+            return "it is frozen, wants a key, or is no edge server"
+        return "it is frozen, has another key than the one known here, wants none, or is no edge server"
 
     def _ping(self, now_s: float) -> None:
         self._next_ping_s = now_s + self._settings.ping_s
@@ -357,8 +352,10 @@ class Connection:
             self._pings.clear()
             self.service.forget()
             _LOG.warning("lost: %s", reason)
-        elif reason != self.state.reason:
-            self._complaints.warn(f"not connected: {reason}")
+        else:
+            self._said = True  # and more exactly than silence does
+            if reason != self.state.reason:
+                self._complaints.warn(f"not connected: {reason}", kind="not connected")
         if was_connected or reason != self.state.reason:
             self._set(PeerState(Status.LOST, reason, self._clock.now_s()))
 
