@@ -127,6 +127,8 @@ def test_the_vehicle_side_runs_its_backup_until_a_new_guard_certifies_afresh(
 
         def certified_again() -> bool:
             go_round(link)
+            # A new guard that was handed an old observation first latches until a proposal is certified.
+            link.propose(time.monotonic_ns(), 0.0, 5.0)
             session.step(STANDING, AHEAD, wait_s=0.05)
             return len(session.decisions) > decided and session.applier.decision is session.decisions[-1]
 
