@@ -4,20 +4,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 COMMAND = (sys.executable, "-P", "-m", "runtime.cli.main")
 PATIENCE_S = 15.0
+_PAUSE_S = 1e-3
+_NEVER = threading.Event()
 
 
 def wait_for(holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-    """Wait until `holds`, giving way to other processes; fail after `patience_s` [s]."""
+    """Wait until `holds`, leaving the processor to what is waited for; fail after `patience_s` [s]."""
     until_s = time.monotonic() + patience_s
     while not holds():
         assert time.monotonic() < until_s, "it did not come about in time"
-        os.sched_yield()
+        _NEVER.wait(_PAUSE_S)
 
 
 def run(*arguments: str, timeout_s: float = PATIENCE_S) -> "subprocess.CompletedProcess[str]":

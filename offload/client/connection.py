@@ -240,7 +240,7 @@ class Connection:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.IMMEDIATE, 1),
-            (zmq.SNDHWM, settings.open_requests + 8),
+            (zmq.SNDHWM, 2 * (settings.open_requests + 8)),  # ZeroMQ learns in halves what has left
             (zmq.RCVHWM, settings.open_requests + 8),
             (zmq.MAXMSGSIZE, max(settings.limits.tensor_bytes, settings.limits.header_bytes)),
             (zmq.HEARTBEAT_IVL, settings.heartbeat_ms),
@@ -355,7 +355,7 @@ class Connection:
         else:
             self._said = True  # and more exactly than silence does
             if reason != self.state.reason:
-                self._complaints.warn(f"not connected: {reason}", kind="not connected")
+                self._complaints.warn(f"not connected: {reason}", kind=reason)  # one of a few
         if was_connected or reason != self.state.reason:
             self._set(PeerState(Status.LOST, reason, self._clock.now_s()))
 

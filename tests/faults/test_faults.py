@@ -2,13 +2,21 @@
 the edge answers again by itself when the fault is over. Every drive asserts the first two and the last, every test the
 reason in the daemon's log and in its counts."""
 
+import re
 import signal
 import socket
 from collections import Counter
+from collections.abc import Callable
 
+import pytest
+
+from carla_bridge.loop import Tick
 from offload.security.keys import allow, new_keys, write_keys
 from tests.faults.conftest import Rig
 from tests.processes import wait_for
+
+pytestmark = pytest.mark.timeout(60)  # a vehicle drives in real time, until the fault has been seen and is over
+_NO_HANDSHAKE = "hangs up in the handshake, or does not finish it"
 
 
 def reason(rig: Rig) -> str:
@@ -19,71 +27,67 @@ def failures(seen: Counter[str]) -> int:
     return seen["DEADLINE_EXCEEDED"] + seen["UNAVAILABLE"] + seen["CANCELLED"]
 
 
-def through(rig: Rig, *words: str, fault_s: float = 0.4) -> Counter[str]:
-    _, seen = rig.drive_through(lambda: rig.misbehave(*words), lambda: rig.misbehave("pass"), fault_s=fault_s)
-    return seen
+def through(rig: Rig, *words: str, seen: Callable[[Counter[str]], bool], least_s: float = 0.0) -> None:
+    """Drive through a fault of the front that lasts until the daemon's counts have `seen` it."""
+    rig.drive_through(
+        lambda: rig.misbehave(*words), lambda: rig.misbehave("pass"), lambda: seen(rig.since()), least_s=least_s
+    )
+
+
+def is_lost(seen: Counter[str]) -> bool:
+    return seen["lost"] > 0
 
 
 def test_a_killed_server(rig: Rig) -> None:
-    _, seen = rig.drive_through(lambda: rig.kill("front"), rig.start_front)
-    assert seen["lost"] == 1
-    assert "closed the connection" in rig.log
+    rig.drive_through(lambda: rig.kill("front"), rig.start_front, lambda: is_lost(rig.since()))
+    assert rig.says("lost: .* (closed the connection|has not answered for)")
 
 
 def test_a_frozen_server(rig: Rig) -> None:
-    _, seen = rig.drive_through(
-        lambda: rig.send_signal("front", signal.SIGSTOP), lambda: rig.send_signal("front", signal.SIGCONT), fault_s=0.6
+    rig.drive_through(
+        lambda: rig.send_signal("front", signal.SIGSTOP),
+        lambda: rig.send_signal("front", signal.SIGCONT),
+        lambda: is_lost(rig.since()),
     )
-    assert seen["lost"] >= 1
-    assert "has not answered for" in rig.log or "missed its heartbeats" in rig.log
+    assert rig.says("lost: .* (has not answered for|missed its heartbeats)")
 
 
 def test_a_slow_server(rig: Rig) -> None:
-    seen = through(rig, "slow", "0.03")
-    assert seen["OK"] > 2
-    assert seen["lost"] == 0
-    assert seen["slow"] > 0
-    assert "more than the link and the server's own figures tell" in rig.log
+    through(rig, "slow", "0.03", seen=lambda seen: seen["slow"] > 1)
+    assert rig.says("is slow: .* more than the link and the server's own figures tell")
+    assert "closed the connection" not in rig.log
 
 
 def test_replies_after_the_deadline(rig: Rig) -> None:
-    seen = through(rig, "slow", "0.3", fault_s=0.6)
-    assert seen["late"] + seen["stray"] > 0
-    assert failures(seen) > 0
-    assert "no answer: " in rig.log
+    through(rig, "slow", "0.8", seen=lambda seen: failures(seen) > 0 and seen["late"] + seen["stray"] > 0)
+    assert rig.says("no answer: (DEADLINE_EXCEEDED|UNAVAILABLE|given up)")
 
 
 def test_a_server_that_lies_about_its_load(rig: Rig) -> None:
-    seen = through(rig, "lie", "1000")
-    assert seen["OK"] > 2
-    assert seen["lost"] == 0
-    assert seen["load_disbelieved"] > 0
-    assert "is not believed: it tells of 1000.0 s of work" in rig.log
+    through(rig, "lie", "1000", seen=lambda seen: seen["load_disbelieved"] > 1 and seen["OK"] > 1)
+    assert rig.says("is not believed: it tells of 1000.0 s of work")
+    assert "closed the connection" not in rig.log
 
 
 def test_a_wrong_model_version(rig: Rig) -> None:
-    seen = through(rig, "version", "999")
-    assert seen["INVALID"] > 0
-    assert "version '999' is not served" in rig.log
+    through(rig, "version", "999", seen=lambda seen: seen["INVALID"] > 0)
+    assert rig.says("no answer: INVALID .*version '999' is not served")
 
 
 def test_wrong_shapes(rig: Rig) -> None:
-    seen = through(rig, "shapes")
-    assert seen["unusable"] > 0
-    assert "answered with a wrong shape" in rig.log
+    through(rig, "shapes", seen=lambda seen: seen["unusable"] > 0)
+    assert rig.says("answered with a wrong shape")
 
 
 def test_replayed_replies(rig: Rig) -> None:
-    seen = through(rig, "replay")
-    assert seen["replayed"] > 2
-    assert seen["lost"] == 0
-    assert "repeats replies" in rig.log
+    through(rig, "replay", seen=lambda seen: seen["replayed"] > 2 and seen["OK"] > 1)
+    assert rig.says("repeats replies")
+    assert "closed the connection" not in rig.log
 
 
 def test_a_frame_of_a_gigabyte(rig: Rig) -> None:
-    seen = through(rig, "giant")
-    assert seen["lost"] >= 1
-    assert "closed the connection" in rig.log
+    through(rig, "giant", seen=is_lost)
+    assert rig.says("closed the connection")
 
 
 def test_a_half_open_connection(rig: Rig) -> None:
@@ -98,31 +102,32 @@ def test_a_half_open_connection(rig: Rig) -> None:
         silent[0].close()
         rig.start_front()
 
-    _, seen = rig.drive_through(begin, stop, fault_s=0.7)
-    assert seen["lost"] >= 1
-    assert "unreachable, or frozen" in rig.log or "does not finish the handshake" in rig.log
+    def seen() -> bool:
+        return is_lost(rig.since()) and any(text in reason(rig) for text in ("unreachable, or frozen", _NO_HANDSHAKE))
+
+    rig.drive_through(begin, stop, seen)
+    assert rig.says(f"not connected: .* (unreachable, or frozen|{_NO_HANDSHAKE})")
 
 
 def test_a_clock_that_jumps(rig: Rig) -> None:
     """A daemon that is stopped finds its clock ahead when it goes on."""
-    record, seen = rig.drive_through(
-        lambda: rig.send_signal("daemon", signal.SIGSTOP), lambda: rig.send_signal("daemon", signal.SIGCONT)
+    rig.drive_through(
+        lambda: rig.send_signal("daemon", signal.SIGSTOP),
+        lambda: rig.send_signal("daemon", signal.SIGCONT),
+        lambda: "proposal_stale" in rig.heard,
     )
-    assert "proposal_stale" in {decision.reason for decision in record.decisions}
-    assert seen["proposal_stale"] > 0
-    assert "proposal_stale" in rig.log
+    assert rig.since()["proposal_stale"] > 0
+    assert rig.says("the guard goes on by itself, (hold|backup): proposal_stale")
 
 
 def test_thirty_percent_loss(rig: Rig) -> None:
-    seen = through(rig, "loss", "0.3", fault_s=1.0)
-    assert failures(seen) > 0
-    assert "is slow: its answer took" in rig.log or "no answer: " in rig.log
+    through(rig, "loss", "0.3", seen=lambda seen: failures(seen) + seen["slow"] > 2)
+    assert rig.says("is slow: its answer took|no answer: (DEADLINE_EXCEEDED|UNAVAILABLE|given up)")
 
 
 def test_an_outage_of_five_seconds(rig: Rig) -> None:
-    seen = through(rig, "outage", fault_s=5.0)
-    assert seen["lost"] >= 1
-    assert "has not answered for" in rig.log
+    through(rig, "outage", seen=is_lost, least_s=5.0)
+    assert rig.says("has not answered for")
 
 
 def test_keys_that_do_not_match(bare_rig: Rig) -> None:
@@ -132,14 +137,14 @@ def test_keys_that_do_not_match(bare_rig: Rig) -> None:
     write_keys(rig.folder / "car.key", mine)
     allow(allowed, new_keys().public, "somebody")
     rig.start_edge("--keys", str(rig.folder / "edge.key"), "--allow", str(allowed))
-    config = f'[offload]\nkeys = "{rig.folder / "car.key"}"\nserver_key = "{server.public}"\n'
+    config = f'keys = "{rig.folder / "car.key"}"\nserver_key = "{server.public}"\n'
     rig.start_daemon(rig.edge_endpoint, config=config)
     wait_for(lambda: "rejected this client's key" in reason(rig))
 
     let_in: list[bool] = []
 
-    def on_tick(time_s: float) -> bool:
-        if time_s >= 0.4 and not let_in:
+    def on_tick(now: Tick) -> bool:
+        if now.time_s >= 0.4 and not let_in:
             let_in.append(allow(allowed, mine.public, "car"))
         return bool(let_in) and rig.outcomes()["OK"] > 0
 
@@ -148,5 +153,5 @@ def test_keys_that_do_not_match(bare_rig: Rig) -> None:
     assert rig.outcomes()["OK"] > 0
     assert "rejected this client's key" in (rig.folder / "daemon.log").read_text()
     assert 'headway_edge_gate_total{event="rejected"}' in rig.edge_metrics()
-    assert 'headway_edge_gate_total{event="admitted"} 1.0' in rig.edge_metrics()
+    assert re.search(r'headway_edge_gate_total{event="admitted"} [1-9]', rig.edge_metrics())
     assert mine.public in (rig.folder / "edge.log").read_text()
