@@ -243,7 +243,7 @@ def context() -> "Iterator[zmq.Context[zmq.Socket[bytes]]]":
     yield made
     ended = threading.Thread(target=made.term, daemon=True)
     ended.start()
-    ended.join(5.0)
+    ended.join(15.0)
     assert not ended.is_alive(), "a socket was left open"
 
 

@@ -150,7 +150,7 @@ def test_cancelling_frees_the_device(client: EdgeClient) -> None:
 
 def test_at_the_deadline_the_deepest_finished_exit_answers(edge: EdgeProcess, peer: Callable[[str], Peer]) -> None:
     connected = peer(edge.endpoint)
-    connected.send(encode_with(Request(id=1, model="slow", time_left_us=300_000), {"x": X}))
+    connected.send(encode_with(Request(id=1, model="slow", time_left_us=600_000), {"x": X}))
     reply, outputs = connected.receive()
     assert isinstance(reply, Reply)
     assert (reply.code, reply.exit_id) == (Code.OK, "early")
