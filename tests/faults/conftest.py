@@ -126,7 +126,7 @@ class Rig:
         flags = ("--package", str(PACKAGE), "--policy", "eager", "--edge", endpoint, "--config", str(settings))
         with (self.folder / "daemon.log").open("w") as log:
             self.processes["daemon"] = subprocess.Popen([*COMMAND, "serve", *sockets, *flags], stderr=log, text=True)
-        wait_for(self._ready)
+        wait_for(self._ready, 2.0 * PATIENCE_S)
 
     def stop(self) -> None:
         for name in list(self.processes):
@@ -172,7 +172,7 @@ class Rig:
                 return False
             if began_s == math.inf:
                 self.before = self.outcomes()
-                if now.time_s >= _SETTLED_S and self.before["OK"] > answered:
+                if now.time_s >= _SETTLED_S and self.before["OK"] > answered and not self.is_lost:
                     began_s = now.time_s
                     self.heard.clear()
                     begin()
@@ -185,12 +185,21 @@ class Rig:
                 return self.outcomes()["OK"] > answered + 1
             return False
 
-        record, report = self.drive(on_tick)
+        try:
+            record, report = self.drive(on_tick)
+        finally:
+            if began_s < math.inf and stopped_s == math.inf:
+                stop()
         assert (report.collisions, record.late_controls) == (0, 0)
         assert began_s < math.inf, f"no offload was answered before the fault: {self.status()}"
         assert stopped_s < math.inf, f"the fault begun at {began_s:.1f} s was not seen: {self.status()}"
         after = self.outcomes()["OK"]
         assert after > answered + 1, f"no answers since the fault ended at {stopped_s:.1f} s: {self.status()}"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the edge server counts as lost at present."""
+        return str(self.status()["edge"]["state"]) == "lost"
 
     def since(self) -> Counter[str]:
         """By how much each outcome has become more frequent since the fault began."""
