@@ -1,5 +1,6 @@
 """`headway guard`: the guard process."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ def guard(
     json_logs: Annotated[bool, typer.Option("--json", help="The same as --log-format json")] = False,
 ) -> None:
     """Guard one vehicle: admit only what can be taken back, fifty times a second."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's own threads would take memory, locked for nothing
     from runtime.cli.logs import log_to_stderr, wants_json
     from runtime.serve.cover import covering_certificate
     from runtime.serve.guard_process import GuardOptions, GuardProcess

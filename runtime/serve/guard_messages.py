@@ -106,7 +106,7 @@ class GuardStatus(msgspec.Struct, tag="guard_status/1", tag_field="kind"):
 
     `late`: decisions that left after they could have taken effect. `backups`: how often it went over to the backup.
     `tick_buckets`, `deadline_buckets`: how many ticks took, and deadlines were, at most that many seconds, as a
-    Prometheus histogram counts; with the sums of both.
+    Prometheus histogram counts; with the sums of both. `page_faults`: since it serves; each cost it time.
     """
 
     pid: int
@@ -129,6 +129,7 @@ class GuardStatus(msgspec.Struct, tag="guard_status/1", tag_field="kind"):
     deadline_buckets: dict[str, int] = {}
     tick_sum_s: float = 0.0
     deadline_sum_s: float = 0.0
+    page_faults: int = 0
 
 
 class Refused(msgspec.Struct, tag="refused/1", tag_field="kind"):

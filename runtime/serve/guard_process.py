@@ -12,8 +12,8 @@ import math
 import os
 import signal
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
@@ -22,7 +22,6 @@ from runtime.errors import MessageError
 from runtime.serve.guard_messages import (
     DecisionMessage,
     Follow,
-    GuardStatus,
     Observe,
     Propose,
     Refused,
@@ -35,20 +34,17 @@ from runtime.serve.guard_messages import (
     decode_request,
     encode,
 )
+from runtime.serve.guard_tally import GuardTally
 from runtime.serve.guard_ticks import Followed, Memory, Tick, memory_of, observation_of, proposal_of
-from runtime.serve.histogram import Histogram
-from runtime.serve.latency import LatencyHistogram
 from runtime.serve.notify import notifier
-from runtime.serve.realtime import RealTime, become_punctual
+from runtime.serve.realtime import become_punctual
 from runtime.serve.sockets import owned_router
-from shield.guard import Decision, Guard, GuardSettings, Mode, Observation
+from shield.guard import Decision, Guard, GuardSettings, Observation
 from shield.vehicle import Vehicle
 
 _WATCHER_SILENT_S = 2.0
 _VEHICLE_SILENT_S = 1.0
 _MEMORY_EVERY = 50
-_DEADLINES_S = (0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
-_TICKS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +63,22 @@ class GuardOptions:
 
 
 class GuardProcess:
-    """Serves one vehicle, any number of watching daemons, and whoever asks for status."""
+    """Serves one vehicle, any number of watching daemons, and whoever asks for status.
 
-    def __init__(self, vehicle: Vehicle, settings: GuardSettings, options: GuardOptions) -> None:
+    Args:
+        vehicle: Vehicle with its declared bounds.
+        settings: What the guard may choose.
+        options: How the process runs.
+        clock: The time that the vehicle's stamps are on [s].
+    """
+
+    def __init__(
+        self,
+        vehicle: Vehicle,
+        settings: GuardSettings,
+        options: GuardOptions,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._vehicle = vehicle
         self._options = options
         self._guard = Guard(vehicle, settings)
@@ -85,19 +94,9 @@ class GuardProcess:
         self._memory: Memory | None = None
         self._memory_due = 0
         self._ticks = 0
-        self._modes: Counter[str] = Counter()
-        self._reasons: Counter[str] = Counter()
-        self._interventions = 0
-        self._proposals = 0
-        self._mode: Mode | None = None
-        self._late = 0
-        self._backups = 0
-        self._tick_time = LatencyHistogram()
-        self._tick_buckets = Histogram(_TICKS_S)
-        self._deadlines = Histogram(_DEADLINES_S)
-        self._started_s = time.monotonic()
+        self._clock = clock
+        self._tally = GuardTally(vehicle, options.certificate, clock())
         self._running = True
-        self._realtime: RealTime | None = None
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -109,7 +108,7 @@ class GuardProcess:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         with notifier() as manager, zmq.Context() as context, owned_router(context, self._options.socket) as router:
-            self._realtime = become_punctual(fifo=self._options.fifo)
+            self._tally.begin(become_punctual(fifo=self._options.fifo))
             poller = zmq.Poller()
             poller.register(router, zmq.POLLIN)
             manager.ready(f"guards {self._vehicle.name}: {self._options.certificate or 'uncertified'}")
@@ -127,7 +126,7 @@ class GuardProcess:
     def _patience_ms(self) -> int:
         if self._vehicle_peer is None:
             return 200
-        left_s = self._self_tick_s - time.monotonic()
+        left_s = self._self_tick_s - self._clock()
         return max(0, min(200, math.ceil(left_s * 1e3)))
 
     def _receive_all(self, router: zmq.Socket[bytes]) -> None:
@@ -136,30 +135,33 @@ class GuardProcess:
                 parts = router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            peer = parts[0]
-            try:
-                if len(parts) != 2:
-                    raise MessageError(f"a guard message is one frame, this one has {len(parts) - 1}")
-                self._handle(router, peer, decode_request(parts[1]))
-            except MessageError as error:
-                self._send(router, peer, Refused(error=str(error)))
+            self.take(router, parts[0], parts[1:])
+
+    def take(self, router: zmq.Socket[bytes], peer: bytes, frames: list[bytes]) -> None:
+        """Handle one message of `peer`; answers leave by `router`."""
+        try:
+            if len(frames) != 1:
+                raise MessageError(f"a guard message is one frame, this one has {len(frames)}")
+            self._handle(router, peer, decode_request(frames[0]))
+        except MessageError as error:
+            self._send(router, peer, Refused(error=str(error)))
 
     def _handle(self, router: zmq.Socket[bytes], peer: bytes, request: Request) -> None:
         match request:
             case Observe():
                 self._observe(router, peer, request)
             case Propose():
-                self._proposals += 1
+                self._tally.proposals += 1
                 self._proposal = request
             case Watch():
                 self._watch(router, peer)
             case Follow():
                 self._follow(router, peer)
             case StatusQuery():
-                self._send(router, peer, self._status())
+                self._send(router, peer, self._tally.status(self._clock(), len(self._watchers)))
 
     def _observe(self, router: zmq.Socket[bytes], peer: bytes, request: Observe) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
         silent = now_s - self._vehicle_seen_s > _VEHICLE_SILENT_S
         if self._vehicle_peer not in (None, peer) and not silent:
             raise MessageError("this guard serves another vehicle at present: one guard serves one vehicle")
@@ -169,15 +171,13 @@ class GuardProcess:
         decision = self._tick(now_s, observation_of(request))
         message = decision_message(decision)
         self._send(router, peer, message)
-        sent_s = time.monotonic()
-        self._tick_time.add(sent_s - now_s)
-        self._tick_buckets.add(sent_s - now_s)
-        self._late += sent_s > decision.apply_by_s
+        sent_s = self._clock()
+        self._tally.answered(sent_s - now_s, late=sent_s > decision.apply_by_s)
         self._tell_watchers(router, decision, now_s)
         self._tell_followers(router, request, message, now_s)
 
     def _tick_if_overdue(self, router: zmq.Socket[bytes]) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
         if now_s < self._self_tick_s:
             return
         self._self_tick_s += self._tick_s
@@ -194,16 +194,11 @@ class GuardProcess:
             self._memory_due = self._ticks + _MEMORY_EVERY
         proposal = None if self._proposal is None else proposal_of(self._proposal)
         decision = self._guard.tick(now_s, observation, proposal)
-        self._deadlines.add(decision.deadline_s)
-        self._backups += decision.mode is Mode.BACKUP and self._mode is not Mode.BACKUP
-        self._mode = decision.mode
-        self._modes[decision.mode] += 1
-        self._reasons[decision.reason] += 1
-        self._interventions += decision.intervened
+        self._tally.decided(decision)
         return decision
 
     def _watch(self, router: zmq.Socket[bytes], peer: bytes) -> None:
-        self._watchers[peer] = time.monotonic()
+        _heard(self._watchers, peer, self._clock())
         welcome = Welcome(
             fingerprint=self._vehicle.fingerprint(),
             pid=os.getpid(),
@@ -233,7 +228,7 @@ class GuardProcess:
 
     def _follow(self, router: zmq.Socket[bytes], peer: bytes) -> None:
         known = peer in self._followers
-        self._followers[peer] = time.monotonic()
+        _heard(self._followers, peer, self._clock())
         if known:
             return
         self._memory_due = 0
@@ -257,30 +252,6 @@ class GuardProcess:
 
     def _send(self, router: zmq.Socket[bytes], peer: bytes, reply: Reply | Followed) -> None:
         _sent(router, peer, encode(reply))
-
-    def _status(self) -> GuardStatus:
-        return GuardStatus(
-            pid=os.getpid(),
-            vehicle=self._vehicle.name,
-            fingerprint=self._vehicle.fingerprint(),
-            certificate=self._options.certificate,
-            uptime_s=time.monotonic() - self._started_s,
-            ticks=self._tick_time.count,
-            modes=dict(self._modes),
-            reasons=dict(self._reasons),
-            interventions=self._interventions,
-            tick_p99_ms=self._tick_time.quantile(0.99) * 1e3,
-            tick_max_ms=self._tick_time.largest * 1e3,
-            proposals=self._proposals,
-            watchers=len(self._watchers),
-            realtime={} if self._realtime is None else asdict(self._realtime),
-            late=self._late,
-            backups=self._backups,
-            tick_buckets=self._tick_buckets.counts(),
-            deadline_buckets=self._deadlines.counts(),
-            tick_sum_s=self._tick_buckets.sum,
-            deadline_sum_s=self._deadlines.sum,
-        )
 
 
 def decision_message(decision: Decision) -> DecisionMessage:
@@ -306,6 +277,13 @@ def decision_message(decision: Decision) -> DecisionMessage:
         shortfall_s=decision.shortfall_s,
         switch_time_s=decision.switch_time_s,
     )
+
+
+def _heard(peers: dict[bytes, float], peer: bytes, now_s: float) -> None:
+    """Note that `peer` was heard, and forget those that were silent: while no vehicle is there nothing else does."""
+    for other in [other for other, seen_s in peers.items() if now_s - seen_s > _WATCHER_SILENT_S]:
+        del peers[other]
+    peers[peer] = now_s
 
 
 def _sent(router: zmq.Socket[bytes], peer: bytes, frame: bytes) -> bool:

@@ -4,7 +4,7 @@ A guard asks for everything: no garbage collector, memory locked, the first-in-f
 what was refused stands in the returned record and so in the guard's status. Threads that infer step back instead, and
 the one that carries a daemon's messages asks to be run at once, below every guard.
 
-Reference: sched_setattr(2): for SCHED_OTHER, Linux 6.12 and later take `sched_runtime` as the slice.
+Reference: sched_setattr(2): for SCHED_OTHER, Linux 6.12 and later take `sched_runtime` as the slice; mallopt(3).
 """
 
 import ctypes
@@ -18,11 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+_SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
 _MCL_CURRENT_AND_FUTURE = 1 | 2
 _SHORT_SLICE_NS = 100_000
 _FIFO_PRIORITY = 50
 _MESSENGER_PRIORITY = 1
 _INFERENCE_NICENESS = 10
+_CALM_AFTER_S = 1.0
+_RESET_ON_FORK = 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_HEAP_BYTES = 8 << 20
 _ALLOWED = os.sched_getaffinity(0)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,10 +53,11 @@ class RealTime:
     memory_locked: str
     short_slice: str
     gc_frozen: str = "yes"
+    heap_kept: str = "not asked for"
 
 
 def become_punctual(*, fifo: bool = True) -> RealTime:
-    """Freeze the garbage collector, lock memory, and ask for a scheduler that runs this thread at once.
+    """Freeze the garbage collector, take and lock memory, and ask for a scheduler that runs this thread at once.
 
     ZeroMQ's own threads, which carry every message in and out, are asked for too: call this once the sockets are
     open. Threads and processes started later begin without.
@@ -64,11 +70,12 @@ def become_punctual(*, fifo: bool = True) -> RealTime:
     gc.collect()
     gc.freeze()
     gc.disable()
+    kept = _heap_kept()
     locked = _memory_locked()
     threads = [0, *_zeromq_threads()]
     sliced = _worst(_short_slice(thread) for thread in threads)
     granted = _worst(_fifo(thread) for thread in threads) if fifo else "not asked for"
-    return RealTime(fifo=granted, memory_locked=locked, short_slice=sliced)
+    return RealTime(fifo=granted, memory_locked=locked, short_slice=sliced, heap_kept=kept)
 
 
 def answer_promptly() -> None:
@@ -135,6 +142,24 @@ def _zeromq_threads() -> list[int]:
     return [int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().startswith("ZMQbg")]
 
 
+def _heap_kept() -> str:
+    """Take memory for what is to come once, and never give any back, so that no allocation has to ask the kernel."""
+    try:
+        mallopt = _libc.mallopt
+    except AttributeError:
+        return "this C library has no mallopt"
+    if not (mallopt(_M_TRIM_THRESHOLD, -1) and mallopt(_M_MMAP_MAX, 0)):
+        return "mallopt refused"
+    _libc.malloc.restype, _libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+    _libc.free.restype, _libc.free.argtypes = None, (ctypes.c_void_p,)
+    heap = _libc.malloc(_HEAP_BYTES)
+    if heap is None:
+        return "there is no memory left"
+    ctypes.memset(heap, 0, _HEAP_BYTES)
+    _libc.free(heap)
+    return "yes"
+
+
 def _memory_locked() -> str:
     if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) == 0:
         return "yes"
@@ -142,14 +167,21 @@ def _memory_locked() -> str:
 
 
 def _short_slice(thread: int) -> str:
-    number = _SCHED_SETATTR.get(platform.machine())
-    if number is None:
-        return f"sched_setattr's number is not known for {platform.machine()}"
-    attributes = _SchedAttr(size=ctypes.sizeof(_SchedAttr), sched_runtime=_SHORT_SLICE_NS)
+    """Ask for a short slice, and read it back: a kernel that knows of none takes the call all the same."""
+    machine = platform.machine()
+    if machine not in _SCHED_SETATTR:
+        return f"sched_setattr's number is not known for {machine}"
+    flags = _RESET_ON_FORK if os.sched_getscheduler(thread) & os.SCHED_RESET_ON_FORK else 0  # not ours to take back
+    attributes = _SchedAttr(size=ctypes.sizeof(_SchedAttr), sched_flags=flags, sched_runtime=_SHORT_SLICE_NS)
     attributes.sched_nice = os.getpriority(os.PRIO_PROCESS, 0)
-    if _libc.syscall(number, thread, ctypes.byref(attributes), 0) == 0:
-        return "yes"
-    return _errno_text()
+    if _libc.syscall(_SCHED_SETATTR[machine], thread, ctypes.byref(attributes), 0) != 0:
+        return _errno_text()
+    granted = _SchedAttr()
+    if _libc.syscall(_SCHED_GETATTR[machine], thread, ctypes.byref(granted), ctypes.sizeof(granted), 0) != 0:
+        return _errno_text()
+    if granted.sched_policy == os.SCHED_OTHER and granted.sched_runtime != _SHORT_SLICE_NS:
+        return f"Linux {platform.release()} has none: 6.12 has"
+    return "yes"
 
 
 def _fifo(thread: int, priority: int = _FIFO_PRIORITY) -> str:
