@@ -34,6 +34,8 @@ class WireError(OffloadError):
 class LinkError(OffloadError):
     """A link or radio is declared with values no link or radio can have."""
 
+    exit_code = 78
+
 
 class ServerError(OffloadError):
     """The edge server cannot start or go on."""

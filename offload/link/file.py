@@ -46,7 +46,9 @@ def read_link(path: Path) -> tuple[LinkModel, int]:
     """
     try:
         table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise LinkError(f"cannot read the link {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise LinkError(f"cannot read the link {path}: {error}") from error
     unknown = [key for key in table if key not in _KEYS]
     if unknown:

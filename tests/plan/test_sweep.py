@@ -50,5 +50,8 @@ def test_every_cut_is_measured_over_the_declared_link(tmp_path: Path) -> None:
 def test_what_cannot_be_swept_is_told(tmp_path: Path) -> None:
     ended = run("sweep", str(PACKAGE), "--runs", "0")
     assert ended.returncode == 2
-    ended = run("sweep", str(PACKAGE), "--link", str(tmp_path / "none.toml"))
-    assert (ended.returncode, "cannot read the link" in ended.stderr) == (69, True)
+    none, wrong = tmp_path / "none.toml", tmp_path / "wrong.toml"
+    wrong.write_text("rate = { mbps = -1 }\n")
+    for link, why in ((none, f"cannot read the link {none}: No such file or directory"), (wrong, "wrong.toml: ")):
+        ended = run("sweep", str(PACKAGE), "--link", str(link))
+        assert (ended.returncode, why in ended.stderr) == (78, True), ended.stderr
