@@ -238,7 +238,9 @@ class _Reader:
         scale = self._scale(what, key, "latency", table.unit)
         rising = [value for value in (table.value, table.p99, table.p999, table.max) if value is not None]
         if rising != sorted(rising):
-            raise ProfileError(f"{what}: {key} has percentiles {rising} {table.unit}: they must not fall")
+            raise ProfileError(
+                f"{what}: {key} has percentiles {', '.join(map(str, rising))} {table.unit}: they must not fall"
+            )
         p99_s, p999_s, max_s = (
             None if value is None else value * scale for value in (table.p99, table.p999, table.max)
         )
@@ -267,10 +269,12 @@ class _Reader:
     def _scale(self, what: str, key: str, quantity: str, unit: str) -> float:
         scales: Mapping[str, float] = _UNITS[quantity]
         if unit not in scales:
-            raise ProfileError(f"{what}: {key} has unit {unit!r}: must be one of {list(scales)}")
+            raise ProfileError(f"{what}: {key} has unit {unit!r}: must be one of {', '.join(scales)}")
         return scales[unit]
 
     def _source(self, what: str, key: str, name: str) -> Source:
         if name not in self._file.sources:
-            raise ProfileError(f"{what}: {key} has source {name!r}: must be one of {sorted(self._file.sources)}")
+            raise ProfileError(
+                f"{what}: {key} has source {name!r}: must be one of {', '.join(sorted(self._file.sources))}"
+            )
         return self._file.sources[name]
