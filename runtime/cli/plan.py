@@ -133,15 +133,20 @@ def _problem(
     from devices.package import load_package
     from devices.profile import load_profile
     from runtime.plan.graphs import package_graph
-    from runtime.plan.profiles import problem_of, read_surroundings
+    from runtime.plan.profiles import problem_of, read_surroundings, unmeasured
 
-    return problem_of(
-        [package_graph(load_package(path), batch) for path in packages],
-        [load_profile(name) for name in _names(profiles, "--profiles")],
+    graphs = [package_graph(load_package(path), batch) for path in packages]
+    loaded = [load_profile(name) for name in _names(profiles, "--profiles")]
+    given = problem_of(
+        graphs,
+        loaded,
         None if link is None else read_surroundings(link),
         batch=batch,
         units=None if devices is None else _names(devices, "--devices"),
     )
+    for note in unmeasured(graphs, loaded):
+        typer.echo(f"note: {note}", err=True)
+    return given
 
 
 def _rates(text: str, models: int) -> list[float]:

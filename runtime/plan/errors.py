@@ -5,6 +5,8 @@ PlanError            a problem, profile or option cannot be used            (exi
 └── ScheduleError    a schedule breaks a rule of its problem; a defect of whoever made it (exit code 1)
 """
 
+from collections.abc import Iterable
+
 from runtime.errors import RunError
 
 
@@ -24,3 +26,8 @@ class ScheduleError(PlanError):
     """A schedule breaks a rule of its problem."""
 
     exit_code = 1
+
+
+def named(names: Iterable[str]) -> str:
+    """Return names as a message lists them: each in quotes, commas between."""
+    return ", ".join(map(repr, names))

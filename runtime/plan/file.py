@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.plan.errors import PlanError
+from runtime.plan.errors import PlanError, named
 from runtime.plan.problem import FORMAT, Cost, Device, Model, Problem, Segment, cells
 
 MAX_BYTES = 64 * 2**20
@@ -70,7 +70,7 @@ def _unique(what: str, names: list[str]) -> None:
 def _known(what: str, used: tuple[str, ...], names: list[str]) -> None:
     for name in used:
         if name not in names:
-            raise PlanError(f"{what}: there is no device {name!r}: one of {names}")
+            raise PlanError(f"{what}: there is no device {name!r}: one of {named(names)}")
     if len(set(used)) != len(used):
         raise PlanError(f"{what}: names a device twice")
 
@@ -78,7 +78,7 @@ def _known(what: str, used: tuple[str, ...], names: list[str]) -> None:
 def _check_contention(problem: Problem, names: list[str]) -> None:
     lost = dict.fromkeys(names, 0.0)
     for pair in problem.contention:
-        _known(f"contention of {pair.devices}", pair.devices, names)
+        _known(f"contention of {named(pair.devices)}", pair.devices, names)
         for name in pair.devices:
             lost[name] += pair.loss
     _unique("contention of", ["+".join(sorted(pair.devices)) for pair in problem.contention])
@@ -97,7 +97,7 @@ def _check_model(model: Model, devices: tuple[Device, ...]) -> None:
     for edge in model.edges:
         for name in (edge.source, *edge.to):
             if name not in before:
-                raise PlanError(f"{what}: an edge from {edge.source!r} names segment {name!r}: one of {ids}")
+                raise PlanError(f"{what}: an edge from {edge.source!r} names segment {name!r}: one of {named(ids)}")
         for reader in edge.to:
             before[reader].add(edge.source)
         _unique(f"{what}: reader of the edge from {edge.source!r}", list(edge.to))
@@ -108,7 +108,9 @@ def _check_model(model: Model, devices: tuple[Device, ...]) -> None:
     try:
         TopologicalSorter(before).prepare()
     except CycleError as error:
-        raise PlanError(f"{what}: segments {error.args[1]} wait for each other: there must be no cycle") from error
+        raise PlanError(
+            f"{what}: segments {named(error.args[1])} wait for each other: there must be no cycle"
+        ) from error
     _check_exits(what, model, ids)
     if model.period_s is not None and model.deadline_s is not None and model.deadline_s > model.period_s:
         raise PlanError(f"{what}: deadline_s {model.deadline_s} must be at most period_s {model.period_s}")
@@ -118,7 +120,7 @@ def _check_segment(what: str, segment: Segment, devices: tuple[Device, ...]) -> 
     names = [device.name for device in devices]
     for name in segment.costs:
         if name not in names:
-            raise PlanError(f"{what}: costs name device {name!r}: one of {names}")
+            raise PlanError(f"{what}: costs name device {name!r}: one of {named(names)}")
     for device in devices:
         if device.name not in segment.costs:
             raise PlanError(f"{what} has no cost on device {device.name!r}: give it, or null if it can't run there")
@@ -126,11 +128,13 @@ def _check_segment(what: str, segment: Segment, devices: tuple[Device, ...]) -> 
         if costs is None:
             continue
         if len(costs) != len(device.levels):
-            raise PlanError(f"{what} has {len(costs)} costs on {device.name!r}: one for each level {device.levels}")
+            raise PlanError(
+                f"{what} has {len(costs)} costs on {device.name!r}: one for each level, {named(device.levels)}"
+            )
         for cost in costs:
             _check_cost(f"{what} on {device.name!r}", cost)
     if all(segment.costs[name] is None for name in names):
-        raise PlanError(f"{what} can run on no device: one of {names} must have a cost")
+        raise PlanError(f"{what} can run on no device: one of {named(names)} must have a cost")
 
 
 def _check_cost(what: str, cost: Cost) -> None:
@@ -150,7 +154,7 @@ def _check_exits(what: str, model: Model, ids: list[str]) -> None:
     _unique(f"{what}: exit", [item.id for item in model.exits])
     for item in model.exits:
         if item.segment not in ids:
-            raise PlanError(f"{what}: exit {item.id!r} names segment {item.segment!r}: one of {ids}")
+            raise PlanError(f"{what}: exit {item.id!r} names segment {item.segment!r}: one of {named(ids)}")
     total = sum(item.share for item in model.exits)
     if abs(total - 1.0) > SHARES_SUM:
         raise PlanError(f"{what}: the shares of its exits sum to {total:g}: must be 1")

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from devices.package.graph import Package
 from devices.profile import Profile
-from runtime.plan.errors import PlanError
+from runtime.plan.errors import PlanError, named
 from runtime.plan.problem import Edge, Exit
 
 INPUT, ANSWER = "(input)", "(answer)"
@@ -90,7 +90,7 @@ def chain_graph(profile: Profile, model: str, input_bytes: float = 0.0) -> Graph
     entries = [entry for entry in profile.segments if entry.model == model]
     if not entries:
         known = sorted({entry.model for entry in profile.segments})
-        raise PlanError(f"profile {profile.name!r} has no segments of {model!r}: it has those of {known}")
+        raise PlanError(f"profile {profile.name!r} has no segments of {model!r}: it has those of {named(known)}")
     segments = tuple(dict.fromkeys(entry.segment for entry in entries))
     sizes = {entry.segment: entry.output.value for entry in entries if entry.output is not None}
     edges = tuple(Edge(source, (reader,), sizes.get(source, 0.0)) for source, reader in pairwise(segments))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from runtime.plan.errors import PlanError
+from runtime.plan.errors import PlanError, named
 from runtime.plan.problem import Contention, Cost, Device, Edge, Link, Memory, Problem, Segment, Transfer
 
 
@@ -39,7 +39,7 @@ def gather_levels(problem: Problem, levels: Sequence[Levels]) -> Problem:
             raise PlanError(f"levels of {item.device!r}: there is a device of that name already")
         for unit in item.units:
             if unit not in names:
-                raise PlanError(f"levels of {item.device!r}: there is no device {unit!r}: one of {names}")
+                raise PlanError(f"levels of {item.device!r}: there is no device {unit!r}: one of {named(names)}")
             if unit in to:
                 raise PlanError(f"levels: {unit!r} is named twice")
             to[unit] = item.device
@@ -73,7 +73,7 @@ def _segment(segment: Segment, devices: Sequence[str], rows: dict[str, tuple[str
         given = tuple(cost for cost in found if isinstance(cost, Cost))
         if given and len(given) < len(found):
             lacking = [unit for unit, cost in zip(rows[device], found, strict=True) if cost is None]
-            raise PlanError(f"levels of {device!r}: segment {segment.id!r} has no figure on {lacking}")
+            raise PlanError(f"levels of {device!r}: segment {segment.id!r} has no figure on {named(lacking)}")
         costs[device] = given or None
     return msgspec.structs.replace(segment, costs=costs)
 

@@ -195,7 +195,7 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         for model in self.models:
             if model.name == name:
                 return model
-        raise KeyError(f"no model {name!r}: one of {[model.name for model in self.models]}")
+        raise KeyError(f"no model {name!r}: one of {', '.join(model.name for model in self.models)}")
 
     def without(self, device: str) -> "Problem":
         """Return the problem after a device is lost."""

@@ -34,7 +34,7 @@ from pathlib import Path
 import msgspec
 
 from devices.profile import Profile, SegmentFigures
-from runtime.plan.errors import PlanError
+from runtime.plan.errors import PlanError, named
 from runtime.plan.file import check_problem
 from runtime.plan.graphs import ANSWER, INPUT, Graph, sinks
 from runtime.plan.levels import Levels, gather_levels
@@ -106,8 +106,8 @@ def problem_of(
         batch: Batch at which the profiles' figures are taken.
         units: Devices to use; all that have a figure of one of the models where not given.
     Raises:
-        PlanError: A profile has some segments of a model on a unit and lacks others, was measured from other files,
-            or a device that is named does not exist.
+        PlanError: A profile has no segment of any of the models, has some of a model on a unit and lacks others, was
+            measured from other files, or a device that is named does not exist.
     """
     around = surroundings or Surroundings()
     found = _units(graphs, profiles, None if units is None else set(units))
@@ -115,7 +115,7 @@ def problem_of(
     at_levels = {item.device: item.units for item in around.levels}
     origins = at_levels.get(around.origin or "", (around.origin,))
     if around.origin is not None and not set(origins) <= set(names):
-        raise PlanError(f"origin {around.origin!r} is no device of the profiles: one of {names}")
+        raise PlanError(f"origin {around.origin!r} is no device of the profiles: one of {named(names)}")
     models = tuple(_model(graph, found, batch, origins) for graph in graphs)
     problem = Problem(
         " + ".join(graph.name for graph in graphs)[:128],
@@ -131,24 +131,35 @@ def problem_of(
     return problem
 
 
+def unmeasured(graphs: Sequence[Graph], profiles: Sequence[Profile]) -> list[str]:
+    """Return, a sentence each, which models will not be placed on a profile's units, as it has no figure of them."""
+    return [
+        f"profile {profile.name!r} has no segment of {graph.name!r}, which is not placed on its units"
+        for profile in profiles
+        for graph in graphs
+        if not any(entry.model == graph.name for entry in profile.segments)
+    ]
+
+
 def _units(graphs: Sequence[Graph], profiles: Sequence[Profile], wanted: set[str] | None) -> list[_Unit]:
     pairs = []
     for profile in profiles:
         known = dict.fromkeys(entry.unit for g in graphs for entry in profile.segments if entry.model == g.name)
+        if not known:
+            has = dict.fromkeys(entry.model for entry in profile.segments)
+            raise PlanError(
+                f"profile {profile.name!r} has no segment of {named(g.name for g in graphs)}"
+                f"{f', only of {named(has)}' if has else ''}: measure it with `headway profile`, or leave it out"
+            )
         pairs += [(profile, unit) for unit in known]
-    if not pairs:
-        raise PlanError(
-            f"the profiles {[p.name for p in profiles]} have no segment of {[g.name for g in graphs]}: "
-            "measure them with `headway profile`"
-        )
     units = [unit for _, unit in pairs]
     found = [_Unit(u if units.count(u) == 1 else f"{p.name}.{u}", p, u) for p, u in pairs]
     names = [unit.device for unit in found]
     if len(set(names)) != len(names):
-        raise PlanError(f"two profiles have the same name and unit: {names}; rename one")
+        raise PlanError(f"two profiles have the same name and unit: {named(names)}; rename one")
     for name in sorted(wanted or ()):
         if name not in names:
-            raise PlanError(f"the profiles have no device {name!r}: one of {names}")
+            raise PlanError(f"the profiles have no device {name!r}: one of {named(names)}")
     return [unit for unit in found if wanted is None or unit.device in wanted]
 
 

@@ -115,7 +115,8 @@ def test_profiles_that_lack_or_contradict(headway: Commands, profile: Callable[.
     for path, why in (
         (profile("lacks", drop=first), f"'lacks' has no segment '{first}'"),
         (profile("other", sha256="0" * 64), "measured from a file with"),
-        ("drive_px2", "no segment of ['driving']: measure them with `headway profile`"),
+        ("drive_px2", "profile 'drive_px2' has no segment of 'driving': measure it"),
+        (f"{profile('fine')},drive_px2", "measure it with `headway profile`, or leave it out"),
     ):
         assert headway("plan", DRIVING, "--profiles", path) == 78
         assert why in headway.error
@@ -126,16 +127,31 @@ def test_profiles_that_lack_or_contradict(headway: Commands, profile: Callable[.
     assert "furlong" in headway.error
 
 
+def test_a_profile_without_one_of_several_models_is_told_of(
+    headway: Commands, profile: Callable[..., Path], tmp_path: Path
+) -> None:
+    single = tmp_path / "braking.onnx"
+    single.write_bytes(load_package(DRIVING).segments[0].path.read_bytes())
+    package = load_package(single)
+    both, (part,) = profile("both"), package.segments
+    row = SegmentFigures(package.name, part.id, "cpu:1", 1, Latency(1e-3, SOURCE), sha256=part.sha256)
+    write_profile(tmp_path / "one.toml", Profile("one", "a board", segments=(row,)))
+    profiles = f"{both},{tmp_path / 'one.toml'}"
+    headway("plan", DRIVING, single, "--profiles", profiles, "--search", *QUICK)
+    assert "note: profile 'both' has no segment of 'braking', which is not placed on its units" in headway.error
+    assert "note: profile 'one' has no segment of 'driving', which is not placed on its units" in headway.error
+
+
 def test_what_a_profile_contradicts_itself_in_is_told(
     headway: Commands, profile: Callable[..., Path], tmp_path: Path
 ) -> None:
     text = profile("units").read_text()
     broken = tmp_path / "broken.toml"
     for pattern, instead, why in (
-        (r"p99 = [\d.]+", "p99 = 0.0001", "percentiles [1.0, 0.0001] ms: they must not fall"),
-        (r'(segments.energy\]\nvalue = [\d.]+\nunit = )"\w+"', r'\1"s"', "energy has unit 's': must be one of ['J', "),
+        (r"p99 = [\d.]+", "p99 = 0.0001", "percentiles 1.0, 0.0001 ms: they must not fall"),
+        (r'(segments.energy\]\nvalue = [\d.]+\nunit = )"\w+"', r'\1"s"', "energy has unit 's': must be one of J, "),
         (r"value = 1.0\np99", "value = -1.0\np99", "Expected `float` >"),
-        (r'source = "s1"', 'source = "s2"', "has source 's2': must be one of ['s1']"),
+        (r'source = "s1"', 'source = "s2"', "has source 's2': must be one of s1"),
     ):
         changed = re.sub(pattern, instead, text, count=1)
         assert changed != text, text[:600]

@@ -13,7 +13,7 @@ from devices.chiplet.package import Package, make_package
 from devices.chiplet.tables import load_table, shipped
 from runtime.plan.chiplet.mix import Mix, Work
 from runtime.plan.chiplet.search import Effort
-from runtime.plan.errors import PlanError
+from runtime.plan.errors import PlanError, named
 
 FORMAT = 1
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -95,7 +95,9 @@ def read_request(path: Path) -> Request:
     names = {work.name for work in works}
     sources = None if given.pipeline is None else given.pipeline.from_memory
     if sources is not None and not set(sources) <= names:
-        raise PlanError(f"{path}: pipeline.from_memory {list(sources)}: must be among the models {sorted(names)}")
+        raise PlanError(
+            f"{path}: pipeline.from_memory {named(sources)}: must be among the models {named(sorted(names))}"
+        )
     return Request(mix, packages, Effort(given.effort.windows, given.effort.steps, given.effort.seed), sources)
 
 

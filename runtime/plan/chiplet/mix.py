@@ -47,7 +47,9 @@ class Mix:
     def __post_init__(self) -> None:
         names = [work.name for work in self.works]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"mix {self.name!r}: needs models with names of their own, not {names}")
+            raise ValueError(
+                f"mix {self.name!r}: needs models with names of their own, not {', '.join(names) or 'none'}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from devices.profile import load_profile
 from runtime.plan.build import place, tails_s
-from runtime.plan.errors import PlanError
+from runtime.plan.errors import PlanError, named
 from runtime.plan.graphs import ANSWER, INPUT, chain_graph
 from runtime.plan.instance import Instance, Quantile, make_instance
 from runtime.plan.problem import Link, Problem
@@ -65,11 +65,13 @@ def sweep(problem: Problem, here: str, there: str, quantile: Quantile = "p50") -
     instance = make_instance(problem, quantile=quantile)
     for name in (here, there):
         if name not in instance.devices:
-            raise PlanError(f"there is no device {name!r} to split at: one of {list(instance.devices)}")
+            raise PlanError(f"there is no device {name!r} to split at: one of {named(instance.devices)}")
     if here == there:
         raise PlanError(f"splits need two devices: {here!r} is given twice")
     if len(problem.models) > 1 or problem.models[0].period_s is not None:
-        raise PlanError(f"splits are of one model that runs once: the problem has {[m.name for m in problem.models]}")
+        raise PlanError(
+            f"splits are of one model that runs once: the problem has {named(m.name for m in problem.models)}"
+        )
     a, b = instance.devices.index(here), instance.devices.index(there)
     order = [instance.tasks[task].unit for task in instance.order]
     inner = [unit for unit in order if instance.units[unit].segment not in (INPUT, ANSWER)]
