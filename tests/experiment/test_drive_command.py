@@ -1,6 +1,9 @@
 """`headway drive`, as a person calls it."""
 
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,10 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from carla_bridge.experiment.command import drive
+from carla_bridge.experiment.episode import Episode, run_episode
 from carla_bridge.experiment.plan import EXPERIMENTS, PUBLISHED_PASS_M
 from carla_bridge.fleet import command as fleet_command
+from tests.processes import COMMAND, wait_for
 
 KEYS = {
     *("policy", "shield", "noise", "deadline", "link", "episodes", "tcr_pct", "collisions", "center_deviation_m"),
@@ -31,6 +36,7 @@ def test_table1_in_json_and_again_without_driving(tmp_path: Path) -> None:
     rows = json.loads(first.stdout)
     assert len(rows) == 18
     assert all(row.keys() >= KEYS for row in rows)
+    assert all(isinstance(row[name], bool) for row in rows for name in ("shield", "noise"))
     assert {row["policy"] for row in rows} == {"local", "eager", "uniform", "adaptive"}
     assert [row["pass_m"] for row in rows[16:]] == [PUBLISHED_PASS_M] * 2
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "episodes").iterdir()}
@@ -57,6 +63,35 @@ def test_only_the_policies_asked_for(tmp_path: Path) -> None:
     assert [row["policy"] for row in json.loads(result.stdout)] == ["adaptive"] * 4
 
 
+def test_the_speed_asked_for_is_driven(tmp_path: Path) -> None:
+    result = call(tmp_path, "--speed-mps", "3", "--policy", "local", "--episodes", "1", "--duration-s", "0.3", "--json")
+    assert {row["speed_mps"] for row in json.loads(result.stdout)} == {3.0}
+    slow, fast = (run_episode(Episode("local", False, limit_s=2.0, speed_mps=asked)) for asked in (3.0, None))
+    assert slow.mean_speed_mps <= 3.0 < fast.mean_speed_mps
+
+
+def test_a_killed_run_goes_on_to_the_same_rows_whatever_the_jobs(tmp_path: Path) -> None:
+    words = ("--policy", "adaptive", "--episodes", "2", "--duration-s", "0.2", "--json")
+    whole = call(tmp_path / "whole", *words)
+    command = [*COMMAND, "drive", *words, "--out", str(tmp_path / "killed"), "--jobs", "2"]
+    done = tmp_path / "killed" / "episodes"
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            wait_for(lambda: len(list(done.glob("*.json"))) >= 2)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    kept = {path: path.stat().st_mtime_ns for path in done.glob("*.json")}
+    again = call(tmp_path / "killed", *words)
+    assert json.loads(again.stdout) == json.loads(whole.stdout)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    names = sorted(path.name for path in done.iterdir() if path.suffix == ".json")
+    assert len(names) == 8
+    for name in names:
+        assert (done / name).read_bytes() == (tmp_path / "whole" / "episodes" / name).read_bytes()
+
+
 def test_the_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(fleet_command, "SIZES", (10,))
@@ -77,6 +112,8 @@ def test_the_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("--seed", "-1"), "must lie between 0"),
         (("--duration-s", "nan"), "must be above 0"),
         (("--pass-m", "-1"), "must not be negative"),
+        (("--speed-mps", "0"), "must be above 0"),
+        (("--speed-mps", "inf"), "must be above 0"),
         (("--policy", "greedy"), "no policy of"),
         (("--deadline", "none"), "is not one of"),
         (("--link", "fast"), "must be a rate such as 20mbps"),
