@@ -18,7 +18,7 @@ def serve(
     vehicle: Annotated[str | None, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = None,
     certificate: Annotated[Path | None, typer.Option(help="Certificate; default the shipped one")] = None,
     uncertified: Annotated[bool | None, typer.Option("--uncertified", help="Start a guard that has none")] = None,
-    policy: Annotated[str | None, typer.Option(help="local, eager or uniform")] = None,
+    policy: Annotated[str | None, typer.Option(help="local, eager, uniform or adaptive")] = None,
     edge: Annotated[str | None, typer.Option(help="Edge server, tcp://HOST:PORT")] = None,
     rate_mbps: Annotated[float | None, typer.Option(help="Declared uplink: Rayleigh scale [Mbit/s]")] = None,
     max_wait_windows: Annotated[int | None, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = None,
