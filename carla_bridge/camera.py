@@ -114,8 +114,12 @@ class Camera:
         view = self._view(pose, scenery.pitch_rad(time_s))
         image = self._background(view, scenery)
         self._draw_road(image, view, route, s_m, scenery)
-        image = self._shade(image, view, route, s_m, scenery, scenery.gain_at(time_s))
-        self._draw_obstacles(image, view, obstacles, scenery.gain_at(time_s))
+        gain = scenery.gain_at(time_s)
+        image = self._shade(image, view, route, s_m, scenery, gain)
+        fog = _Fog.of(scenery, gain)
+        if fog is not None:
+            image = fog.over_ground(image, view)
+        self._draw_obstacles(image, view, obstacles, gain, fog)
         share = scenery.noise / 32.0
         grain = noise_frame(scenery.seed, number)
         return np.asarray(cv2.addWeighted(image, 1.0, grain, share, -128.0 * share), np.uint8)
@@ -204,14 +208,50 @@ class Camera:
                 cv2.fillConvexPoly(shade, quad, dark, cv2.LINE_8, _SHIFT)
         return np.asarray(cv2.multiply(image, shade, scale=1.0 / 160.0), np.uint8)
 
-    def _draw_obstacles(self, image: Frame, view: _View, obstacles: Sequence[Obstacle], gain: Floats) -> None:
+    def _draw_obstacles(
+        self, image: Frame, view: _View, obstacles: Sequence[Obstacle], gain: Floats, fog: "_Fog | None"
+    ) -> None:
         if not obstacles:
             return
         places = view.to_camera(np.array([(drum.x_m, drum.y_m) for drum in obstacles]))
         for index in np.argsort(-places[:, 0]):
             drum, place = obstacles[int(index)], places[int(index)]
             if place[0] > drum.radius_m + _NEAR_M and place[0] < 120.0:
+                before = None if fog is None else image.copy()
                 _draw_drum(image, view, drum, place, gain)
+                if fog is not None and before is not None:
+                    fog.over_drawn(image, before, float(np.hypot(*place)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fog:
+    """Fog of one colour: what is d metres away keeps exp(-3 d / visibility) of its contrast."""
+
+    visibility_m: float
+    colour: Floats
+
+    @classmethod
+    def of(cls, scenery: Scenery, gain: Floats) -> "_Fog | None":
+        """Return the fog of a scenery, None when the air is clear."""
+        if math.isinf(scenery.visibility_m):
+            return None
+        return cls(scenery.visibility_m, np.clip(np.array(scenery.sky_low) * gain, 0.0, 255.0))
+
+    def over_ground(self, image: Frame, view: _View) -> Frame:
+        """Return the picture of ground and sky in fog; the ground of a row is as far as its middle."""
+        cos, sin = math.cos(view.pitch_rad), math.sin(view.pitch_rad)
+        slope = (np.arange(HEIGHT_PX) - 0.5 * HEIGHT_PX + 0.5) / view.mount.focal_px
+        down = np.maximum(slope * cos + sin, 1e-9)
+        left = np.exp(-3.0 * view.mount.height_m * (cos - slope * sin) / down / self.visibility_m)
+        return self._mix(image, left[:, None, None])
+
+    def over_drawn(self, image: Frame, before: Frame, distance_m: float) -> None:
+        """Put what was drawn since `before` into the fog of its distance [m]."""
+        drawn = np.any(image != before, axis=2)
+        image[drawn] = self._mix(image[drawn], math.exp(-3.0 * distance_m / self.visibility_m))
+
+    def _mix(self, pixels: Frame, left: Floats | float) -> Frame:
+        return np.rint(pixels * left + self.colour * (1.0 - np.asarray(left))).astype(np.uint8)
 
 
 def _draw_drum(image: Frame, view: _View, drum: Obstacle, place: Floats, gain: Floats) -> None:

@@ -2,11 +2,12 @@
 
 What the vehicle is told is wrong by seeded errors inside the bounds it declares; what happens is judged by the truth.
 Position errors of vehicle and obstacle share the declared `position_m`, half each. Steering errors act on the motion.
-Everything is a function of the scenario, the seed and the controls: the same three give the same bytes.
+Everything is a function of the scenario, the seed and the controls: the same three give the same bytes. What comes to a
+vehicle at rest strikes it, which is noted and does not end the episode.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from carla_bridge.errors import WorldError
 from carla_bridge.obstacles import BODY_HALF_WIDTH_M, BODY_RADIUS_M, Obstacle
 from carla_bridge.route import Place
 from carla_bridge.scenario import Scenario
+from carla_bridge.scene.traffic import Mover
 from carla_bridge.scenery import draw_scenery
 from carla_bridge.world import Event, EventKind, Report
-from shield.guard import Command
+from carla_bridge.worlds.judge import STANDING_MPS, Collision
+from carla_bridge.worlds.watch import Motion, Watch
+from shield.guard import Command, Control
 from shield.state import Disc, State, wrap_angle
 from shield.vehicle import Vehicle
 
@@ -62,11 +66,13 @@ class KinematicWorld:
         scenario: Road and rule for obstacles.
         vehicle: Parameters and declared bounds.
         seed: Draws obstacles, scenery and errors.
-        start: Where the vehicle starts; at rest on the centre line unless given.
-        obstacles: Stand in for those of the scenario's rule.
-        error_share: Share of each declared bound that errors make use of, 0 (exact sensing) to 1.
+        start: Where the vehicle starts; at rest where the scenario has it start unless given.
+        obstacles: Stand in for those of the scenario.
+        error_share: Share of each declared bound that errors make use of, 0 (exact sensing) to 1; the scenario's
+            unless given.
     Raises:
         ValueError: error_share lies outside [0, 1].
+        ScenarioError: the scenario's sensors see too short a way for the vehicle.
     """
 
     def __init__(
@@ -77,19 +83,29 @@ class KinematicWorld:
         *,
         start: Start | None = None,
         obstacles: tuple[Obstacle, ...] | None = None,
-        error_share: float = 0.8,
+        error_share: float | None = None,
     ) -> None:
-        if not 0.0 <= error_share <= 1.0:
-            raise ValueError(f"error_share = {error_share!r}: must lie between 0 and 1")
+        share = scenario.sensors.error_share if error_share is None else error_share
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"error_share = {share!r}: must lie between 0 and 1")
         self.scenario = scenario
-        self.vehicle = vehicle
-        self._share = error_share
-        drums, look, self._rng = (np.random.default_rng([seed, stream]) for stream in range(3))
-        self._drums = scenario.spawn.spawn(scenario.route, drums) if obstacles is None else obstacles
-        self._scenery = draw_scenery(look, scenario.route.length_m)
+        self.vehicle = vehicle = scenario.declare(vehicle)
+        self._share = share
+        drums, look, self._rng, placed = (np.random.default_rng([seed, stream]) for stream in range(4))
+        courses = scenario.courses(placed) if obstacles is None else []
+        self._still = scenario.spawn.spawn(scenario.route, drums) if obstacles is None else obstacles
+        self._movers = [Mover(course, scenario.route) for course in courses]
+        self._drums = (*self._still, *(mover.obstacle for mover in self._movers))
+        self._scenery = scenario.weather.over(draw_scenery(look, scenario.route.length_m), float(placed.random()))
         self._camera = Camera(half_width_m=scenario.half_width_m)
-        self._body = self._start(start or Start())
-        self._place = scenario.route.locate(self._body.x_m, self._body.y_m, (start or Start()).s_m)
+        begin = start or _drawn_start(scenario, placed)
+        self._body = self._start(begin)
+        self._place = scenario.route.locate(self._body.x_m, self._body.y_m, begin.s_m)
+        self._watch = Watch(vehicle)
+        self._certified = begin.speed_mps <= STANDING_MPS  # the promise is about a start at rest
+        self._collisions: list[Collision] = []
+        self._touching: set[int] = set()
+        self._looked: tuple[float, tuple[Disc, ...]] | None = None
         self._bias_rad = self._error(vehicle.bounds.steering_bias_rad)
         self._control: tuple[float, float, bool] = (0.0, 0.0, True)
         self._tally = _Tally()
@@ -112,8 +128,18 @@ class KinematicWorld:
 
     @property
     def drums(self) -> tuple[Obstacle, ...]:
-        """The obstacles as they truly stand."""
+        """The obstacles where they truly are."""
         return self._drums
+
+    @property
+    def collisions(self) -> tuple[Collision, ...]:
+        """Every contact, classified by the truth, oldest first."""
+        return tuple(self._collisions)
+
+    @property
+    def broken(self) -> dict[str, float]:
+        """The declared bounds broken so far, each with its worst excess."""
+        return dict(self._watch.broken)
 
     @property
     def place(self) -> Place:
@@ -133,6 +159,10 @@ class KinematicWorld:
         self._tally.driven_m += self._body.step(beta_rad, speed_mps, brake, TICK_S)
         self._tally.ticks += 1
         self._place = self.scenario.route.locate(self._body.x_m, self._body.y_m, self._place.s_m)
+        if self._movers:
+            moved = (mover.step(self._place.s_m, TICK_S) for mover in self._movers)
+            self._drums = (*self._still, *moved)
+        self._watch_step()
         self._judge()
         self._sense()
 
@@ -217,7 +247,17 @@ class KinematicWorld:
             beta_rad=self._held_rad(),
             speed_mps=max(0.0, body.speed_mps + self._error(bounds.speed_mps)),
         )
-        self._discs = tuple(self._seen(drum) for drum in self._drums if self._in_range(drum))
+        self._discs = self._look()
+
+    def _look(self) -> tuple[Disc, ...]:
+        """Return what the range sensor says: its last look, what moves grown by how far it may have come since."""
+        period_s = self.scenario.sensors.period_s
+        if self._looked is None or self.time_s - self._looked[0] >= period_s - 0.5 * TICK_S:
+            self._looked = self.time_s, tuple(self._seen(drum) for drum in self._drums if self._in_range(drum))
+        age_s = self.time_s - self._looked[0]
+        if age_s == 0.0:
+            return self._looked[1]
+        return tuple(replace(disc, radius_m=disc.radius_m + age_s * disc.speed_max_mps) for disc in self._looked[1])
 
     def _held_rad(self) -> float:
         if self.vehicle.bounds.slip_rate_radps is not None:
@@ -227,7 +267,7 @@ class KinematicWorld:
 
     def _seen(self, drum: Obstacle) -> Disc:
         dx, dy = self._shift(self.vehicle.bounds.position_m)
-        return Disc(drum.x_m + dx, drum.y_m + dy, self._keep_out_m(drum) - self.vehicle.radius_m)
+        return Disc(drum.x_m + dx, drum.y_m + dy, self._keep_out_m(drum) - self.vehicle.radius_m, drum.speed_max_mps)
 
     def _keep_out_m(self, drum: Obstacle) -> float:
         """Distance of centres that the shield is asked to keep [m]: r_bar, and never less than touching."""
@@ -235,7 +275,7 @@ class KinematicWorld:
         return max(touching, self.vehicle.barrier.r_bar_m) if self.vehicle.barrier else touching
 
     def _in_range(self, drum: Obstacle) -> bool:
-        reach = self.vehicle.bounds.sensing_range_m
+        reach = self.scenario.sensors.range_m or self.vehicle.bounds.sensing_range_m
         gap = math.hypot(drum.x_m - self._body.x_m, drum.y_m - self._body.y_m)
         return reach is None or gap - self._keep_out_m(drum) <= reach + self.vehicle.bounds.position_m
 
@@ -244,13 +284,16 @@ class KinematicWorld:
         if tally.ticks:
             tally.deviation_sum_m += deviation
             tally.deviation_max_m = max(tally.deviation_max_m, deviation)
-        for drum in self._drums:
+        for index, drum in enumerate(self._drums):
             distance = math.hypot(drum.x_m - self._body.x_m, drum.y_m - self._body.y_m)
             clearance = distance - drum.radius_m - self._body_radius_m
             tally.distance_m = min(tally.distance_m, distance)
             tally.clearance_m = min(tally.clearance_m, clearance)
-            if clearance < 0.0:
-                self._once(EventKind.COLLISION, f"{distance:.2f} m between centres, {clearance:.2f} m of clearance")
+            if clearance < 0.0 and index not in self._touching:
+                self._touching.add(index)
+                self._touch(index, f"{distance:.2f} m between centres, {clearance:.2f} m of clearance")
+            elif clearance >= 0.0:
+                self._touching.discard(index)
         at_kerb = deviation > self.scenario.half_width_m - BODY_HALF_WIDTH_M
         aside = f"{self._place.offset_m:+.2f} m off the centre line"
         if at_kerb and not tally.at_kerb:
@@ -262,6 +305,38 @@ class KinematicWorld:
         if self._place.s_m >= self.scenario.route.length_m:
             self._once(EventKind.FINISHED, f"{self.scenario.route.length_m:.1f} m driven")
 
+    def _touch(self, index: int, what: str) -> None:
+        """Note a contact; the speeds along the line of centres tell who ran into whom."""
+        drum, body = self._drums[index], self._body
+        dx, dy = drum.x_m - body.x_m, drum.y_m - body.y_m
+        course = body.heading_rad + body.beta_rad
+        ours = body.speed_mps * (dx * math.cos(course) + dy * math.sin(course)) / max(math.hypot(dx, dy), 1e-9)
+        certified = self._certified and self._tally.ticks > 0
+        by = "other" if body.speed_mps <= STANDING_MPS else "ego" if drum.speed_mps <= max(ours, 0.0) else "both"
+        broken = tuple(sorted(self._watch.broken))
+        found = Collision(self.time_s, f"obstacle {index}", body.speed_mps, drum.speed_mps, by, certified, broken)
+        self._collisions.append(found)
+        if found.moving or drum.speed_mps == 0.0:
+            self._once(EventKind.COLLISION, what)
+        else:
+            self._events.append(Event(self.time_s, EventKind.STRUCK, f"{what}, at {drum.speed_mps:.2f} m/s"))
+
+    def _watch_step(self) -> None:
+        """Compare the step with the declared bounds, by the truth."""
+        body = self._body
+        yaw = body.speed_mps * math.sin(body.beta_rad) / self.vehicle.l_r_m
+        motion = Motion(body.x_m, body.y_m, body.heading_rad, body.speed_mps, body.beta_rad, yaw)
+        beta_rad, speed_mps, brake = self._control
+        self._watch.moved(self.time_s, TICK_S, motion, Control(beta_rad, speed_mps, brake))
+        for mover in self._movers:
+            drum = mover.obstacle
+            self._watch.obstacle(drum.speed_mps * TICK_S, TICK_S, drum.speed_max_mps)
+
     def _once(self, kind: EventKind, detail: str) -> None:
         if all(event.kind != kind for event in self._events):
             self._events.append(Event(self.time_s, kind, detail))
+
+
+def _drawn_start(scenario: Scenario, rng: np.random.Generator) -> Start:
+    where = scenario.start
+    return Start(where.s_m.draw(rng), where.offset_m.draw(rng), where.heading_error_rad.draw(rng))

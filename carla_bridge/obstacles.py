@@ -23,13 +23,18 @@ COLLISION_DISTANCE_M = DRUM_RADIUS_M + BODY_RADIUS_M
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """A drum standing at (x_m, y_m) [m]; `tint` in [0, 1) picks its colours."""
+    """A drum at (x_m, y_m) [m]; `tint` in [0, 1) picks its colours.
+
+    `speed_max_mps` is the top speed that the vehicle is told, `speed_mps` how fast it truly moves [m/s].
+    """
 
     x_m: float
     y_m: float
     radius_m: float = DRUM_RADIUS_M
     height_m: float = DRUM_HEIGHT_M
     tint: float = 0.0
+    speed_max_mps: float = 0.0
+    speed_mps: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

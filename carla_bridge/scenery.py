@@ -35,6 +35,7 @@ class Scenery:
         shake_rad: Amplitude of the mount's pitch [rad]; shake_phase_rad: where it starts.
         noise: Standard deviation of the sensor's noise, in grey levels.
         seed: Picks the noise of each frame.
+        visibility_m: Way on which fog leaves 5 % of contrast [m].
     """
 
     sky_top: Colour
@@ -56,6 +57,7 @@ class Scenery:
     shake_phase_rad: float
     noise: float
     seed: int
+    visibility_m: float = math.inf
 
     def pitch_rad(self, time_s: float) -> float:
         """Pitch that the mount adds at `time_s` [rad]: two sines, of 7.3 and of 2.1 radians a second."""

@@ -15,6 +15,7 @@ import typer
 COMMANDS = {
     "demo": "carla_bridge.demo.command",
     "drive": "carla_bridge.experiment.command",
+    "scenarios": "carla_bridge.scene.command",
     "serve": "runtime.cli.serve",
     "guard": "runtime.cli.guard",
     "edge": "runtime.cli.edge",
