@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -63,35 +64,50 @@ def _table1(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
 
 
 def _wireless(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
+    """Draw the median over episodes as a bar with its figure above, and from the least to the most as a line."""
     axes = figure.subplots()
     links = list(dict.fromkeys(row.link for row in rows))
     groups = list(dict.fromkeys((row.policy, row.pass_m) for row in rows))
     width = 0.8 / len(groups)
     for number, (policy, pass_m) in enumerate(groups):
         own = [item for item in results if (item[0].policy, item[0].pass_m) == (policy, pass_m)]
-        boxes = [[one.energy_j / one.windows / base_energy_j(policy) for one in outcomes] for _, outcomes in own]
+        ratios = [[one.energy_j / one.windows / base_energy_j(policy) for one in outcomes] for _, outcomes in own]
         places = [links.index(kind.link) + (number - 0.5 * (len(groups) - 1)) * width for kind, _ in own]
-        drawn = axes.boxplot(boxes, positions=places, widths=0.85 * width, patch_artist=True, showfliers=False)
-        for box in drawn["boxes"]:
-            box.set(facecolor=COLOURS[policy], alpha=0.7 if pass_m == groups[0][1] else 0.3)
-        for line in drawn["medians"]:
-            line.set(color="black")
-        label = f"{policy}, obstacles passed at {pass_m:g} m" if len({pair[1] for pair in groups}) > 1 else policy
-        axes.bar([0], [0], color=COLOURS[policy], alpha=0.7 if pass_m == groups[0][1] else 0.3, label=label)
+        middle = [median(values) for values in ratios]
+        bars = axes.bar(
+            places,
+            middle,
+            0.9 * width,
+            color=COLOURS[policy],
+            alpha=0.8 if pass_m == groups[0][1] else 0.4,
+            label=f"{policy}, obstacles passed at {pass_m:g} m" if len({pair[1] for pair in groups}) > 1 else policy,
+        )
+        axes.vlines(places, [min(values) for values in ratios], [max(values) for values in ratios], "#333333", lw=1.2)
+        for bar, value, values in zip(bars, middle, ratios, strict=True):
+            _write(axes, bar.get_x() + 0.5 * bar.get_width(), max(values), value)
     theirs = {one.link: one.energy_vs_local_median for one in published.wireless()}
-    known = [link for link in links if link in theirs]
-    axes.plot(
-        [links.index(link) for link in known],
-        [theirs[link] for link in known],
-        "D",
-        color=PUBLISHED,
-        label="uniform, published median",
-    )
-    axes.set_xticks(range(len(links)), links)
+    for link in links:
+        if link in theirs:
+            axes.hlines(theirs[link], links.index(link) - 0.42, links.index(link) + 0.42, PUBLISHED, "--", lw=1.2)
+            axes.text(links.index(link) + 0.43, theirs[link], f"{theirs[link]:.2f}", fontsize=7, va="center")
+    axes.plot([], [], "--", color=PUBLISHED, label="uniform, published median")
+    axes.set_xticks(range(len(links)), [_link_title(link) for link in links], fontsize=8)
     axes.set_ylim(0.0, 1.3)
-    axes.set_ylabel("energy over local, an episode each")
+    axes.set_ylabel("energy over local; median, least and most of the episodes", fontsize=8)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8, loc="upper left", ncols=2)
+
+
+def _write(axes: Axes, x: float, y: float, value: float) -> None:
+    axes.annotate(
+        f"{value:.2f}", (x, y), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7
+    )
+
+
+def _link_title(link: str) -> str:
+    """Return `10mbps+50ms` as a person writes it."""
+    rate, _, queue = link.partition("+")
+    return rate.replace("mbps", " Mbps") + (f"\n+ {queue.replace('ms', ' ms')} queue" if queue else "")
 
 
 def _distance(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
