@@ -31,6 +31,7 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `tcp`: HOST:PORT on loopback where the local socket is served as well. `client_requests`, `client_messages`: how
     many requests one client may have in flight, and messages it may send a second (None: any number). `keep_warm_ms`:
     how often quick models are run on zeros while nothing is asked, so that the next request finds them in the caches.
+    `busy_poll_us`: how long the daemon looks for the next request by shared memory before it sleeps.
     `pin_messages`: the threads that carry messages share one core, the last that no device is pinned to.
     `repository`: folder of models, <name>/<version>/; the newest version of each is loaded at the start, beside
     `packages`, and others may be later. `memory_mb`: most that models may take. `guarded`: models that the vehicle
@@ -50,6 +51,7 @@ class ServeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guarded: tuple[str, ...] | None = None
     pin_messages: bool = True
     keep_warm_ms: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    busy_poll_us: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 200
     client_requests: Annotated[int, msgspec.Meta(ge=1)] = 64
     client_messages: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("cpu",)

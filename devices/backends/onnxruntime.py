@@ -127,11 +127,12 @@ def _share_arena() -> None:
 class LoadedSession:
     """One segment in one session."""
 
-    __slots__ = ("_device", "_outputs", "_segment_id", "_session", "placed")
+    __slots__ = ("_device", "_infer", "_outputs", "_segment_id", "_session", "placed")
 
     def __init__(self, session: Any, segment: Segment, device: str) -> None:
         self.placed = _nodes_by_provider(session)
         self._session = session
+        self._infer = getattr(session, "_sess", session).run  # what `run` calls once it has looked at the names
         self._segment_id = segment.id
         self._outputs = [spec.name for spec in segment.outputs]
         self._device = device
@@ -166,7 +167,7 @@ class LoadedSession:
         return dict(zip(self._outputs, values, strict=True))
 
     def _call(self, inputs: Mapping[str, Value], options: Any) -> Sequence[Value]:
-        values: Sequence[Value] = self._session.run(self._outputs, inputs, options)
+        values: Sequence[Value] = self._infer(self._outputs, inputs, options)
         return values
 
 

@@ -52,7 +52,7 @@ class ExecutorSettings:
         reserve_s: Least time kept before each deadline for the reply to get out [s].
         most_reserve_s: Most time kept when replies were seen to take long [s].
         max_queue: Requests that may wait for one device.
-        inline_limit_s: `run_inline` takes models whose p99 to the end is at most this [s].
+        inline_limit_s: `run_inline` takes models that usually need at most this to the end [s].
         warm_up_runs: Measured runs to each exit when a model is loaded.
     """
 
@@ -341,8 +341,8 @@ class Executor:
     def run_inline(self, request: Request) -> Reply | None:
         """Run a quick request on the caller's thread, if its device has nothing else to do.
 
-        Saves two thread switches. Only for models whose p99 to the end is at most `inline_limit_s`; no timer is set,
-        the deadline is looked at between exits. The request can't be cancelled.
+        Saves two thread switches. Only for models that usually need at most `inline_limit_s` to the end; no timer is
+        set, the deadline is looked at between exits. The request can't be cancelled.
 
         Returns:
             The reply, also when that is a refusal; None if the request should be submitted instead.
@@ -358,8 +358,8 @@ class Executor:
         if isinstance(model.runs, Spread):
             return None
         worker, sprint = self._workers[model.runs.backend.device], model.sprint
-        p99_s = model.latency.complete_p99_s(0, model.last_exit) if sprint is None else sprint.p99_s
-        if p99_s > self.settings.inline_limit_s or self._draining or len(worker.queue):
+        usual_s = model.latency.complete_usual_s(model.last_exit) if sprint is None else sprint.usual_s
+        if usual_s > self.settings.inline_limit_s or self._draining or len(worker.queue):
             return None
         if not worker.gate.acquire(blocking=False):
             return None
@@ -383,11 +383,11 @@ class Executor:
         Skips devices with something to do; a request that comes meanwhile waits for the run to end.
 
         Args:
-            least_s, most_s: The p99 of the models that are run [s]; None: what may be run inline.
+            least_s, most_s: What the models that are run usually need [s]; None: what may be run inline.
         """
         limit_s = self.settings.inline_limit_s if most_s is None else most_s
         for model in self.models:
-            if isinstance(model.runs, Spread) or not least_s <= model.latency.complete_p99_s() <= limit_s:
+            if isinstance(model.runs, Spread) or not least_s <= model.latency.complete_usual_s() <= limit_s:
                 continue
             worker = self._workers[model.runs.backend.device]
             if not len(worker.queue) and worker.gate.acquire(blocking=False):
@@ -493,6 +493,11 @@ class Executor:
         with self._lock:
             queued = {name: len(worker.queue) for name, worker in self._workers.items()}
             return ExecutorStats(queued, len(self._jobs), dict(self._replies))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for a device or runs on one."""
+        return bool(self._jobs)
 
     @property
     def lost(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ The thread takes what comes by the local sockets (`api/`), hands requests to the
 replies that workers put into the mailbox. HTTP and gRPC (`fronts.py`) have a thread of their own before it.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -36,9 +37,10 @@ from runtime.serve.guard_link import GuardLink
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.notify import notifier
 from runtime.serve.oip.access import open_access
+from runtime.serve.patience import Patience
 from runtime.serve.pilot import Pilot
 from runtime.serve.plans.edges import open_edges
-from runtime.serve.realtime import answer_promptly, keep_together, messenger_core, raise_file_limit, step_back
+from runtime.serve.realtime import Promptness, keep_together, messenger_core, raise_file_limit, step_back
 from runtime.serve.reload import Reloader
 from runtime.serve.sockets import runtime_folder
 from runtime.serve.uplink import Offloading
@@ -67,8 +69,7 @@ class Daemon:
         self._reread = reread or (lambda: config)
         self._access = open_access(config.front)
         self._vehicle = load_vehicle(config.guard.vehicle)
-        guard_section = config.guard
-        covering_certificate(self._vehicle, guard_section.certificate, uncertified=guard_section.uncertified)
+        covering_certificate(self._vehicle, config.guard.certificate, uncertified=config.guard.uncertified)
         self._repository = None if config.serve.repository is None else ModelRepository(Path(config.serve.repository))
         self._packages = configured_packages(config.serve, self._repository)
         placements(config.serve, self._packages)  # wrong names are told before anything starts
@@ -84,7 +85,6 @@ class Daemon:
         self._reload_asked = False
         self._replanning: Future[None] | None = None
         self._replan_s = 0.0
-        self._patience_ms = min(_POLL_MS, config.serve.keep_warm_ms or _POLL_MS)
         self._bound = GuardBound()
         self._metrics: str | None = None
         self._edge_state = ""
@@ -108,7 +108,9 @@ class Daemon:
             self._notifier.status("loading models")
             context = stack.enter_context(zmq.Context())
             self._poller = zmq.Poller()
-            sockets = LocalSockets(stack, context, self._poller, self._config.serve, self._path)
+            serve = self._config.serve
+            self._patience = Patience(self._poller, min(_POLL_MS, serve.keep_warm_ms or _POLL_MS), serve.busy_poll_us)
+            sockets = LocalSockets(stack, context, self._poller, serve, self._path)
             self._mailbox = Mailbox()
             stack.callback(self._mailbox.close)
             self._poller.register(self._mailbox.fileno(), zmq.POLLIN)
@@ -123,7 +125,8 @@ class Daemon:
             self._guard.seek()  # it starts while the models are loaded
             self._executor = self._open_executor(stack)
             self._guard.open()
-            answer_promptly()
+            self._promptness = Promptness()
+            self._promptness.calm()
             self._pilot = self._open_pilot(stack)
             told = Told(self._status, self._told_plans)
             self._api = sockets.open(self._service, self._pilot, self._vehicle, self._guard_path, self._mailbox, told)
@@ -133,6 +136,7 @@ class Daemon:
             self._observe(stack)
             _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
             self._pin()
+            gc.freeze()  # what is here to stay, looked through in the middle of a request, would hold it up
             self._notifier.ready(self._summary())
             while self._running:
                 self._turn()
@@ -206,14 +210,15 @@ class Daemon:
 
     def _turn(self, most_ms: int = _POLL_MS) -> None:
         """Do once what is to be done for whoever speaks to the daemon."""
-        ready = dict(self._poller.poll(min(most_ms, self._patience_ms)))
+        ready = self._patience.wait(most_ms)
         if not ready and self._config.serve.keep_warm_ms is not None:
             self._service.keep_warm()
         if self._guard.socket in ready:
             self._guard.receive()
         if self._mailbox.fileno() in ready:
             self._mailbox.drain()
-        self._api.attend(ready)
+        if self._api.attend(ready):
+            self._patience.stay()
         self._replan()
         if self._client is not None and self._client.fileno() in ready:
             self._pilot.take_outcomes()
@@ -224,6 +229,7 @@ class Daemon:
             self._reload_asked = False
             self._notifier.reloading()
         self._reloader.attend()
+        self._promptness.attend(self._executor.busy, time.monotonic())
 
     def _drain(self) -> None:
         """Finish what was begun, for at most 2 s; whoever asks meanwhile is told UNAVAILABLE."""

@@ -81,12 +81,56 @@ def become_punctual(*, fifo: bool = True) -> RealTime:
 def answer_promptly() -> None:
     """Ask that the calling thread and ZeroMQ's are run as soon as a message or a finished answer waits.
 
-    Answers that were ready in time would else wait behind busy neighbours. The lowest real-time priority, or where that
-    is refused the short slice; threads and processes started later begin without.
+    The lowest real-time priorities, or where those are refused the short slice; threads and processes started later
+    begin without. `Promptness` does so only while it matters.
     """
-    for thread in (0, *_zeromq_threads()):
-        if _fifo(thread, _MESSENGER_PRIORITY) != "yes":
-            _short_slice(thread)
+    Promptness((0,), _zeromq_threads()).urgent()
+
+
+class Promptness:
+    """Has the threads that carry messages run at once while devices owe answers, and like any others when they don't.
+
+    An answer that was ready in time would else wait behind busy neighbours. But at a real-time priority these threads
+    also keep the client's from the core on which they woke them: a request that is answered on the spot is quicker
+    without.
+
+    Args:
+        threads: Threads that take and hand over messages; 0: the calling one.
+        carriers: Threads that bring them in and out, ZeroMQ's; None: those of now. They go first, so that a reply is
+            not kept back by what there is to do once it is handed over.
+    """
+
+    def __init__(self, threads: Iterable[int] = (0,), carriers: Iterable[int] | None = None) -> None:
+        brings = _zeromq_threads() if carriers is None else carriers
+        self._threads = [
+            *((thread, _MESSENGER_PRIORITY) for thread in threads),
+            *((thread, _MESSENGER_PRIORITY + 1) for thread in brings),
+        ]
+        self._urgent = False
+        self._calm_s = 0.0
+
+    def attend(self, busy: bool, now_s: float) -> None:
+        """Be told, at every turn, whether devices owe answers, at `now_s` [s]; for a second after they still might."""
+        if busy:
+            self._calm_s = now_s + _CALM_AFTER_S
+            if not self._urgent:
+                self.urgent()
+        elif self._urgent and now_s >= self._calm_s:
+            self.calm()
+
+    def urgent(self) -> None:
+        """Ask for the lowest real-time priorities, below every guard, or where that is refused for the short slice."""
+        self._urgent = True
+        for thread, priority in self._threads:
+            if _fifo(thread, priority) != "yes":
+                _short_slice(thread)
+
+    def calm(self) -> None:
+        """Ask for the usual scheduler, with the short slice where the kernel has one."""
+        self._urgent = False
+        for thread, _ in self._threads:
+            if _short_slice(thread) != "yes":
+                os.sched_setscheduler(thread, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def messenger_core(taken: Iterable[int]) -> int | None:

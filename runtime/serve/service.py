@@ -213,7 +213,9 @@ class Service:
         samples = first.shape[0] if first is not None and first.ndim else 1
         with self._lock:
             if reply.model:
-                self._tallies.setdefault((reply.model, reply.version), Tally()).add(reply, samples, time.time_ns())
+                key = (reply.model, reply.version)
+                tally = self._tallies.get(key) or self._tallies.setdefault(key, Tally())
+                tally.add(reply, samples, time.time_ns())
             drifted = self._drift.take(request, reply)
         if drifted is not None:
             self.events.publish(Topic.DRIFT, {"model": reply.model, "flag": drifted})

@@ -105,6 +105,17 @@ def test_the_window_forgets_what_is_old() -> None:
     assert (window.p99_s, window.count) == (1.0, WINDOW)
 
 
+@pytest.mark.parametrize(("samples", "disturbed"), [(8, 2), (128, 12)])
+def test_what_busy_neighbours_do_to_a_tenth_of_the_runs_is_not_usual(samples: int, disturbed: int) -> None:
+    window = LatencyWindow()
+    for number in range(samples):
+        window.add(1.0 if number < disturbed else 0.001)
+    assert window.usual_s == 0.001
+    for _ in range(samples // 4):
+        window.add(1.0)
+    assert window.usual_s == 1.0
+
+
 def test_a_run_to_the_end_is_estimated_by_its_parts() -> None:
     latency = ModelLatency(3)
     for windows in (latency.first, latency.step):
@@ -112,6 +123,8 @@ def test_a_run_to_the_end_is_estimated_by_its_parts() -> None:
             window.add(10.0**k)
     assert latency.complete_p99_s() == 111.0
     assert latency.complete_p99_s(first_exit=1) == 110.0
+    assert latency.complete_usual_s() == 111.0
+    assert latency.complete_usual_s(last_exit=1) == 11.0
 
 
 def test_alarms_go_off_in_order_and_cancelled_ones_do_not() -> None:

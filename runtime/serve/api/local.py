@@ -90,16 +90,22 @@ class LocalApi:
         self.requests = 0
         self.refused = 0
 
-    def attend(self, ready: dict[Any, int]) -> None:
-        """Take in what came, at most a round of messages from each socket."""
+    def attend(self, ready: dict[Any, int]) -> bool:
+        """Take in what came, at most a round of messages from each socket.
+
+        Returns:
+            Whether a request came by shared memory: then its client may ask again before a sleeper would wake.
+        """
         for door, router in enumerate(self._routers):
             if router in ready:
                 self._receive(door, router)
-        for segment, pid, data in self._segments.attend(ready):
+        direct = self._segments.attend(ready)
+        for segment, pid, data in direct:
             self._receive_direct(segment, pid, data)
         for client, decision in self._rooms.relay.decisions(ready):
             self._put(client, [decision])
         self._subscriptions.attend()
+        return bool(direct)
 
     def close(self) -> None:
         """End all subscriptions."""
@@ -109,7 +115,9 @@ class LocalApi:
         for _ in range(ROUND):
             peer = router.recv(_NOBLOCK)
             frames = _frames(router)
-            client = self._clients.get((door, peer)) or self._meet(door, peer, frames)
+            client = self._clients.get((door, peer))
+            if client is None:
+                client = self._meet(door, peer, owner_of(frames[0].get("Peer-Address"), peer))
             try:
                 if self._quotas.limited and (over := self._quotas.why_not(client, sum(map(len, frames)))):
                     raise MessageError(over)
@@ -123,7 +131,8 @@ class LocalApi:
 
     def _receive_direct(self, segment: int, pid: int, data: bytes) -> None:
         """Take in a message that came by the connection of shared memory: requests, and what cancels them."""
-        client = Client(_DIRECT, b"%d" % segment, b"%d:%d" % (os.geteuid(), pid))
+        peer = b"%d" % segment
+        client = self._clients.get((_DIRECT, peer)) or self._meet(_DIRECT, peer, b"%d:%d" % (os.geteuid(), pid))
         try:
             if self._quotas.limited and (over := self._quotas.why_not(client, len(data))):
                 raise MessageError(over)
@@ -136,11 +145,10 @@ class LocalApi:
         except MessageError as error:
             self._refuse(client, 0, str(error))
 
-    def _meet(self, door: int, peer: bytes, frames: Sequence[zmq.Frame]) -> Client:
+    def _meet(self, door: int, peer: bytes, owner: bytes) -> Client:
         """Return a client that was not known yet."""
         if len(self._clients) >= _MOST_CLIENTS:
             self._clients.clear()  # whoever is still there is known again by its next message
-        owner = owner_of(frames[0].get("Peer-Address"), peer)
         client = self._clients[door, peer] = Client(door, peer, owner)
         return client
 
