@@ -213,7 +213,9 @@ class TrueWorld(ABC):
     def _watch_things(self, things: Sequence[Thing]) -> None:
         for thing in things:
             before = self._last.get(thing.name)
-            if before is not None:
+            if before is None:
+                self._watch.appeared(math.hypot(thing.body.x_m - self._moving.x_m, thing.body.y_m - self._moving.y_m))
+            else:
                 self._watch.obstacle(greatest_way_m(before, thing.body), self.tick_s, self._top_speed_mps(thing))
 
     def _sense(self, moving: Motion, things: Sequence[Thing]) -> None:

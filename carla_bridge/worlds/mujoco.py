@@ -10,17 +10,19 @@ Reference: Todorov, Erez, Tassa, MuJoCo: A physics engine for model-based contro
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
 from carla_bridge.camera import Frame
-from carla_bridge.errors import SimulatorError, WorldError
+from carla_bridge.errors import ScenarioError, SimulatorError, WorldError
 from carla_bridge.kinematic import Start
 from carla_bridge.obstacles import Obstacle
 from carla_bridge.route import Floats
 from carla_bridge.scenario import Scenario
+from carla_bridge.scene.traffic import Mover
 from carla_bridge.worlds.base import TrueWorld, velocity_of
 from carla_bridge.worlds.bodies import Drum
 from carla_bridge.worlds.judge import Thing
@@ -36,6 +38,7 @@ BODY = (4.508, 1.61, -0.246)
 
 FRONT_M, REAR_M, HALF_TRACK_M, WHEEL_M = 1.156, 1.422, 0.70, 0.31
 STEER_RATE_RADPS, STEER_LOCK_RAD = 1.2, 0.62
+TOP_SPEED_MPS = 9.0
 SPEED_UP_MPS2, SLOW_DOWN_MPS2, BRAKE_MPS2, BRAKE_BUILD_S = 2.5, 3.0, 7.0, 0.15
 RAYS, RANGE_M = 720, 70.0
 
@@ -52,8 +55,9 @@ class MujocoWorld(TrueWorld):
         scenario: Road, rule for obstacles, and speed asked for.
         vehicle: Parameters and declared bounds; its radius must hold the body of 4.508 m by 1.61 m.
         seed: Draws obstacles and the look.
-        start: Where the car starts, at rest; on the centre line unless given.
-        obstacles: Stand in for those of the scenario's rule.
+        start: Where the car starts, at rest; where the scenario has it start unless given.
+        obstacles: Stand in for those of the scenario; they must stand.
+        speed_mps: Speed asked for [m/s]; None: the scenario's.
         own_camera: Whether `frame` is rendered by MuJoCo (EGL) in place of the built-in camera.
     Raises:
         WorldError: MuJoCo is not installed, the start is not at rest, or the radius does not hold the body.
@@ -68,12 +72,14 @@ class MujocoWorld(TrueWorld):
         *,
         start: Start | None = None,
         obstacles: tuple[Obstacle, ...] | None = None,
+        speed_mps: float | None = None,
         own_camera: bool = False,
     ) -> None:
-        super().__init__(vehicle, scenario, seed, BODY, error_share=0.0)
+        asked = scenario if speed_mps is None else replace(scenario, target_speed_mps=speed_mps)
+        super().__init__(vehicle, asked, seed, BODY, error_share=0.0)
         self._mujoco = _load()
-        rng = np.random.default_rng([seed, 0])
-        self._standing = scenario.spawn.spawn(scenario.route, rng) if obstacles is None else obstacles
+        drawn, where = _drawn(scenario, seed)
+        self._standing = drawn if obstacles is None else obstacles
         self._model = _build(self._mujoco, scenario, self._standing)
         self._data = self._mujoco.MjData(self._model)
         self._car, self._shell = self._model.body("car").id, self._model.geom("body").id
@@ -81,7 +87,7 @@ class MujocoWorld(TrueWorld):
         self._angles: Floats = np.asarray(np.arange(RAYS) * (2.0 * math.pi / RAYS), dtype=np.float64)
         self._known: list[Disc] = []
         self._picture = _Picture(self._mujoco, self._model) if own_camera else None
-        self._place(start or Start())
+        self._place(where if start is None else start)
         self._begin()
 
     @property
@@ -134,7 +140,7 @@ class MujocoWorld(TrueWorld):
         turn = STEER_RATE_RADPS * dt_s
         self._delta_rad += max(-turn, min(turn, wanted - self._delta_rad))
         self._braked_s = self._braked_s + dt_s if control.brake else 0.0
-        asked = 0.0 if control.brake else max(0.0, min(self.vehicle.v_max_mps, control.speed_mps))
+        asked = 0.0 if control.brake else max(0.0, min(TOP_SPEED_MPS, control.speed_mps))
         down = BRAKE_MPS2 * min(1.0, self._braked_s / BRAKE_BUILD_S) if control.brake else SLOW_DOWN_MPS2
         change = asked - self._speed_ref_mps
         self._speed_ref_mps += max(-down * dt_s, min(SPEED_UP_MPS2 * dt_s, change))
@@ -215,18 +221,21 @@ class MujocoWorld(TrueWorld):
         return hit
 
     def _offs_m(self, moving: Motion, things: Sequence[Thing]) -> list[float]:
-        """Return by how much each drum reaches beyond what is known of it [m]; those not yet in range not."""
+        """Return by how much each drum reaches beyond what is known of it [m]; one unseen is not listed."""
         reach = self.vehicle.bounds.sensing_range_m or RANGE_M
         offs = []
         for thing in things:
             body = thing.body
-            if math.hypot(body.x_m - moving.x_m, body.y_m - moving.y_m) > reach:
-                continue
+            distance_m = math.hypot(body.x_m - moving.x_m, body.y_m - moving.y_m)
             gaps = (
                 math.hypot(disc.x_m - body.x_m, disc.y_m - body.y_m) + max(0.0, body.radius_m - disc.radius_m)
                 for disc in self._known
             )
-            offs.append(min(gaps, default=math.inf))
+            off_m = min(gaps, default=math.inf)
+            if off_m <= _SAME_M:
+                offs.append(off_m)
+            elif distance_m - body.radius_m <= reach:
+                self._watch.appeared(distance_m)  # hidden behind another one
         return offs
 
     def _note_contacts(self) -> None:
@@ -238,6 +247,19 @@ class MujocoWorld(TrueWorld):
             for thing in self._seen_things:
                 if thing.name == name:
                     self._judge.touched(self.box_at(moving), velocity_of(moving), thing)
+
+
+def _drawn(scenario: Scenario, seed: int) -> tuple[tuple[Obstacle, ...], Start]:
+    """Return the obstacles of a scenario for one seed and the car's start, the same as in the built-in world."""
+    drums = scenario.spawn.spawn(scenario.route, np.random.default_rng([seed, 0]))
+    rng = np.random.default_rng([seed, 3])
+    courses = scenario.courses(rng)
+    if any(course.legs for course in courses):
+        raise ScenarioError(f"scenario {scenario.name!r} has obstacles that move: in the mujoco world they stand")
+    rng.random()  # the built-in world draws its weather here
+    at = scenario.start
+    start = Start(at.s_m.draw(rng), at.offset_m.draw(rng), at.heading_error_rad.draw(rng))
+    return (*drums, *(Mover(course, scenario.route).obstacle for course in courses)), start
 
 
 class _Picture:

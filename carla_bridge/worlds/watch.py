@@ -11,6 +11,7 @@ and where none is, it is. Compared are
                      give or take the declared error
     lateral          v^2 |curvature| <= the declared grip
     obstacle_speed   way of an obstacle in a step <= its declared top speed times the step
+    listed           no obstacle appears within the declared sensing range
     sensing          the position, heading and speed told are no more wrong than declared
 """
 
@@ -23,8 +24,11 @@ from shield.guard import Command
 from shield.state import State, wrap_angle
 from shield.vehicle import Vehicle
 
-SLOW_MPS = 1.0
-"""Below this a slip angle is not measurable: the steering is not looked at [m/s]."""
+SLOW_MPS = 2.0
+"""Below this the steering is not looked at: springs coming to rest turn the course of a slow body [m/s]."""
+
+STOPPED_MPS = 0.05
+"""Up to this a braking vehicle has stopped [m/s]."""
 
 GRAIN = 1e-6
 """Rounding, in the unit of whatever is compared."""
@@ -81,6 +85,12 @@ class Watch:
         """Compare an obstacle's way in a step of `dt_s` [s] with its declared top speed [m/s]."""
         self._over("obstacle_speed", way_m / dt_s, max(speed_max_mps, self.vehicle.bounds.obstacle_speed_mps))
 
+    def appeared(self, distance_m: float) -> None:
+        """Note an obstacle that was not there before, `distance_m` [m] away: within the declared range it was to be."""
+        reach_m = self.vehicle.bounds.sensing_range_m
+        if reach_m is None or distance_m < reach_m:
+            self.broken.setdefault("listed", distance_m)
+
     def told(self, state: State, motion: Motion, offs_m: Iterable[float]) -> None:
         """Compare what the sensors say with the truth.
 
@@ -117,7 +127,8 @@ class Watch:
         # While the delay runs, the vehicle may still speed up.
         most = min(self.vehicle.v_max_mps, at_mps + (self.vehicle.a_max_mps2 or 0.0) * bounds.actuation_delay_s)
         self._over("braking", way_m, most * (late_s + dt_s) + most * most / (2.0 * full))
-        self._over("deceleration", motion.speed_mps, max(0.0, most - full * max(0.0, time_s - start_s - late_s)))
+        slowed = most - full * max(0.0, time_s - start_s - late_s)
+        self._over("deceleration", motion.speed_mps, max(STOPPED_MPS, slowed))
 
     def _steering(self, time_s: float, dt_s: float, motion: Motion, control: Command) -> None:
         bounds, limit = self.vehicle.bounds, self.vehicle.beta_max_rad
