@@ -19,12 +19,13 @@ import zmq
 from runtime.errors import ConfigurationError, UnavailableError
 from runtime.serve.guard_messages import Propose, Report, Request, Watch, Welcome, decode_reply, encode
 from runtime.serve.realtime import at_large
-from runtime.serve.sockets import ipc_address
+from runtime.serve.sockets import ipc_address, owner_of
 from shield.vehicle import Vehicle
 
 _log = logging.getLogger("headway.guard")
 _HEARTBEAT_S = 0.25
 _SILENT_S = 2.0
+_AWAY_S = 0.5
 _ADOPT_WAIT_S = 0.3
 _START_WAIT_S = 10.0
 _RETRY_S = 1.0
@@ -67,6 +68,7 @@ class GuardLink:
         self._on_report = on_report
         self._heard_s = 0.0
         self._beat_s = 0.0
+        self._attended_s = 0.0
         self._pidfd: int | None = None
         self._child: int | None = None
         self._start_s = 0.0
@@ -84,8 +86,9 @@ class GuardLink:
             UnavailableError: none runs and none may be started.
         """
         self._sought = True
-        may_be_there = self._command.socket.exists() or not self._command.arguments
-        if may_be_there and self._await_welcome(_ADOPT_WAIT_S):
+        runs = owner_of(self._command.socket) is not None
+        may_be_there = runs or self._command.socket.exists() or not self._command.arguments
+        if may_be_there and self._await_welcome(_START_WAIT_S if runs else _ADOPT_WAIT_S):
             self.adopted = True
         else:
             self._start()
@@ -121,8 +124,14 @@ class GuardLink:
                 self._greet(reply)
 
     def attend(self, ready: dict[object, int]) -> None:
-        """Send the heartbeat when due, and replace a guard that died or fell silent."""
+        """Send the heartbeat when due, and replace a guard that died or fell silent.
+
+        Silence counts only while this daemon listened: one that was itself held up hears first what waits for it.
+        """
         now_s = time.monotonic()
+        if now_s - self._attended_s > _AWAY_S:
+            self.resume()
+        self._attended_s = now_s
         if self._pidfd is not None and self._pidfd in ready:
             self._replace("it died")
         elif self.welcome is None and now_s - self._start_s > _RETRY_S and self._reap() is not None:

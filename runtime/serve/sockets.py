@@ -70,6 +70,15 @@ def owned_router(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> Iterato
             path.unlink(missing_ok=True)
 
 
+def owner_of(path: Path) -> int | None:
+    """Return the process that last owned the unix socket at `path`, if a process of that number lives."""
+    try:
+        owner = int(Path(f"{path}.lock").read_text())
+    except (OSError, ValueError):
+        return None
+    return owner if Path(f"/proc/{owner}").exists() else None
+
+
 @contextmanager
 def loopback_router(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Iterator[zmq.Socket[bytes]]:
     """Bind a ROUTER to HOST:PORT of this machine's own; whoever is on the machine may connect.
