@@ -1,79 +1,62 @@
 """The guard at 50 Hz while inference keeps every core busy, with and without daemon and edge server being killed.
 
-    python benchmarks/bench_guard_load.py [--seconds 600] [--kill-every-s 10] [--json FILE]
+    python benchmarks/bench_guard_load.py [--seconds 600] [--kill-every 10] [--only-killed] [--weight] [--json FILE]
 
 Without SCHED_FIFO. This process is the vehicle, with the guard's short slice: it sleeps until the next multiple of
-20 ms, reports, and waits for the decision. Its own wake-ups are the 50 Hz sleeper of the same run, and the steal time
-of /proc/stat stands beside. Lateness of a tick: from the observation's leaving to its decision's arrival. Late
-controls: decisions that the guard counts as sent after they could take effect, and those that the vehicle refused.
+20 ms, reports state, obstacles and a camera frame, and waits for the guard's decision on what the daemon proposes.
+Lateness of a tick: from the time it is due to its decision's arrival, so the vehicle's own late wake-ups count. A late
+control is one that was in effect when it was not certified for that instant; decisions that came too late to take
+effect are refused by the vehicle side, and counted beside. Two bare 50 Hz sleepers, one with the short slice and one
+without, and the steal time of /proc/stat, tell what the machine itself contributes.
+
+Vehicle, guard and load are sessions of their own, as units are. --weight asks (as root, where autogroups are on) for
+the guard's and the vehicle's the weight that the guard's unit has, CPUWeight=1000.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgpack
+import numpy as np
 import zmq
+from growth import growth, resident_bytes
 from machine import keep, line, machine, spread
 
-import carla_bridge
 import headway
 from runtime.serve.guard_link import guard_arguments
 from runtime.serve.realtime import become_punctual
 
-PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
-COMMAND = (sys.executable, "-P", "-m", "runtime.cli.main")
 TICK_S = 0.02
+BESIDE = Path(__file__).with_name("guard_beside.py")
 STANDING = headway.Pose(0.0, 0.0, 0.0, 0.0, 0.0)
-AHEAD = [headway.Obstacle(40.0, 0.0, 4.0)]
-FLOOD = """
-import sys, numpy as np, headway
-frame = np.full((1, 80, 160, 3), 90, np.uint8)
-while True:
-    try:
-        with headway.Client(sys.argv[1], timeout_s=2.0) as client:
-            while True:
-                client.infer("driving", {"frame": frame}, least_exit="exit3")
-    except headway.HeadwayError:
-        pass
-"""
+AHEAD = [headway.Obstacle(40.0, 0.0, 4.0), headway.Obstacle(25.0, 9.0, 2.0), headway.Obstacle(60.0, -8.0, 3.0)]
+FRAME = np.full((80, 160, 3), 90, np.uint8)
+WARM_S = 3.0
+_WEIGHT_OF_UNIT = -10  # niceness of an autogroup whose weight is about ten times the usual, as CPUWeight=1000
 
 
-class Load:
-    """A daemon on two devices with a client for each core, and an edge server beside."""
+class Beside:
+    """A part of `guard_beside.py` in a session of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._socket = folder / "d.sock"
-        self._environment = {**os.environ, "HEADWAY_GUARD_START": "false"}
-        self._killable = [self._daemon(), self._edge()]
-        flood = (sys.executable, "-P", "-c", FLOOD, str(self._socket))
-        self._clients = [subprocess.Popen(("nice", "-n", "10", *flood)) for _ in range(2 * (os.cpu_count() or 1))]
+    def __init__(self, *arguments: str) -> None:
+        command = (sys.executable, str(BESIDE), *arguments)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
 
-    def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        quiet = subprocess.DEVNULL
-        return subprocess.Popen((*COMMAND, *arguments), env=self._environment, stdout=quiet, stderr=quiet)
-
-    def _daemon(self) -> "subprocess.Popen[bytes]":
-        return self._start("serve", "--socket", str(self._socket), "--package", str(PACKAGE))
-
-    def _edge(self) -> "subprocess.Popen[bytes]":
-        return self._start("edge", "--bind", "tcp://127.0.0.1:0", "--package", str(PACKAGE))
-
-    def kill(self) -> None:
-        """Kill daemon and edge server with SIGKILL and start both again."""
-        self.close(self._killable)
-        self._killable = [self._daemon(), self._edge()]
-
-    def close(self, processes: "list[subprocess.Popen[bytes]] | None" = None) -> None:
-        """Kill some processes; None: all."""
-        for process in processes or [*self._clients, *self._killable]:
-            process.kill()
-            process.wait()
+    def end(self) -> dict[str, Any]:
+        """Let it end, and return what it told."""
+        told, _ = self._process.communicate()
+        return dict(json.loads(told)) if told else {}
 
 
 def ask_status(socket: Path) -> dict[str, Any]:
@@ -85,73 +68,107 @@ def ask_status(socket: Path) -> dict[str, Any]:
         return dict(msgpack.unpackb(dealer.recv()))
 
 
-def resident_bytes(pid: int) -> int:
-    """Return a process's resident memory [B]."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def processor_s() -> tuple[float, float, float]:
+    """Return the time that all cores together were busy, idle, and taken by the host so far [s]."""
+    user, nice, system, idle, iowait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    )
+    tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) * tick_s, (idle + iowait) * tick_s, steal * tick_s
 
 
-def steal_s() -> float:
-    """Return the time that the host took from this machine so far [s]."""
-    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+def weigh(pid: int) -> str:
+    """Give a session its unit's weight; return "yes" or why not."""
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(_WEIGHT_OF_UNIT))
+    except OSError as error:
+        return error.strerror or str(error)
+    return "yes"
 
 
-def drive(seconds: float, kill_every_s: float | None) -> dict[str, Any]:
+@contextmanager
+def running_guard(socket: Path) -> Iterator[int]:
+    """Run a guard in a session of its own, as a daemon or systemd starts it; yields its process."""
+    command = guard_arguments(socket, "demo", extra=("--no-fifo",))
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as guard:
+        try:
+            yield guard.pid
+        finally:
+            guard.kill()
+
+
+def drive(seconds: float, kill_every_s: float, weight: bool) -> dict[str, Any]:
     """Run the guard under load, and return what became of its ticks."""
     with tempfile.TemporaryDirectory() as name:
-        socket = Path(name) / "headway-guard.sock"
-        guard = subprocess.Popen(guard_arguments(socket, "demo", extra=("--no-fifo",)), stderr=subprocess.DEVNULL)
-        load = Load(Path(name))
-        try:
-            with headway.Session(None, socket, patience_s=10.0) as session:
-                return {**_tick(session, load, guard.pid, seconds, kill_every_s), **_counted(socket, session)}
-        finally:
-            load.close()
-            guard.kill()
-            guard.wait()
+        folder = Path(name)
+        socket = folder / "headway-guard.sock"
+        with running_guard(socket) as guard, headway.Session(folder / "d.sock", socket, patience_s=0.0) as session:
+            beside = {
+                "load": Beside("load", name, str(kill_every_s)),
+                "sleeper": Beside("sleep", "bare"),
+                "sleeper with slice": Beside("sleep", "slice"),
+            }
+            weighed = {"weight": max(weigh(guard), weigh(os.getpid()))} if weight else {}
+            try:
+                ticked = _tick(session, guard, seconds)
+                ticked.update(_counted(socket, session))
+            finally:
+                told = {part: process.end() for part, process in beside.items()}
+        flat = {f"{part} {name}": value for part, figures in told.items() for name, value in figures.items()}
+        return {**weighed, **ticked, **flat}
 
 
-def _tick(
-    session: headway.Session, load: Load, guard: int, seconds: float, kill_every_s: float | None
-) -> dict[str, Any]:
-    answered_s, slept_s, missing = [], [], 0
-    due_s = time.monotonic() + 3.0  # until everything runs
-    end_s, stolen_s, resident = due_s + seconds, steal_s(), 0
-    kill_s = due_s + kill_every_s if kill_every_s else float("inf")
-    warm_s = due_s + min(10.0, seconds / 4)
+def _tick(session: headway.Session, guard: int, seconds: float) -> dict[str, Any]:
+    late_s, woke_s, resident, sampled_s = [], [], [], []
+    sources: Counter[str] = Counter()
+    missing = uncertified = 0
+    due_s = time.monotonic() + WARM_S  # until everything runs
+    end_s, sample_s, before = due_s + seconds, due_s + min(10.0, seconds / 4), processor_s()
     while due_s < end_s:
         time.sleep(max(0.0, due_s - time.monotonic()))
-        begun_s = time.monotonic()
-        slept_s.append(begun_s - due_s)
-        before = session.decisions[-1] if session.decisions else None
-        session.step(STANDING, AHEAD, wait_s=0.5)
-        answered_s.append(time.monotonic() - begun_s)
-        missing += not session.decisions or session.decisions[-1] is before
-        if not resident and begun_s > warm_s:
-            resident = resident_bytes(guard)
-        if begun_s > kill_s:
-            load.kill()
-            kill_s = time.monotonic() + (kill_every_s or 0.0)
-        due_s = max(due_s + TICK_S, time.monotonic() - TICK_S)
-    ordered = sorted(answered_s)
+        woke_s.append(time.monotonic() - due_s)
+        last = session.decisions[-1] if session.decisions else None
+        applied = session.step(STANDING, AHEAD, FRAME, wait_s=0.5)
+        now_s = time.monotonic()
+        late_s.append(now_s - due_s)
+        missing += not session.decisions or session.decisions[-1] is last
+        uncertified += not applied.certified
+        sources[applied.source] += 1
+        if now_s > sample_s:
+            resident.append(float(resident_bytes(guard)))
+            sampled_s.append(now_s)
+            sample_s += min(1.0, seconds / 60)
+        due_s = max(due_s + TICK_S, now_s - TICK_S)
+    busy_s, idle_s, steal_s = (now - then for now, then in zip(processor_s(), before, strict=True))
+    ordered, woken = sorted(late_s), sorted(woke_s)
+    rank = round(0.999 * (len(ordered) - 1))
     return {
-        **spread(answered_s),
-        "p99.9_ms": 1e3 * ordered[round(0.999 * (len(ordered) - 1))],
+        **spread(late_s),
+        "p99.9_ms": 1e3 * ordered[rank],
         "ticks": len(ordered),
-        "ticks later than 20 ms": sum(late_s > TICK_S for late_s in answered_s),
+        "ticks later than 20 ms": sum(each > TICK_S for each in late_s),
         "without a decision": missing,
-        "sleeper p99.9_ms": 1e3 * sorted(slept_s)[round(0.999 * (len(slept_s) - 1))],
-        "sleeper max_ms": 1e3 * max(slept_s),
-        "steal_s": steal_s() - stolen_s,
-        "guard grew by_kb": (resident_bytes(guard) - resident) / 1e3,
+        "late controls": uncertified,
+        "held": sources["held"],
+        "vehicle's own wake-ups p99.9_ms": 1e3 * woken[rank],
+        "vehicle's own wake-ups max_ms": 1e3 * woken[-1],
+        "cores busy": round(busy_s / (busy_s + idle_s), 3),
+        "steal_s": steal_s,
+        "guard": growth(sampled_s, resident),
     }
 
 
 def _counted(socket: Path, session: headway.Session) -> dict[str, Any]:
     status = ask_status(socket)
     return {
-        "late controls": status["late"],
-        "guard's own tick max_ms": status["tick_max_ms"],
+        "decisions sent too late": status["late"],
         "refused by the vehicle side": session.applier.refused,
+        "guard's own tick p99_ms": status["tick_p99_ms"],
+        "guard's own tick max_ms": status["tick_max_ms"],
+        "modes": status["modes"],
+        "reasons": status["reasons"],
+        "realtime": status["realtime"],
+        "page faults": status["page_faults"],
     }
 
 
@@ -159,16 +176,23 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--kill-every-s", type=float, default=10.0)
+    parser.add_argument("--kill-every", type=float, default=10.0)
+    parser.add_argument("--only-killed", action="store_true")
+    parser.add_argument("--weight", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # the leader of a process group stays in its shell's session
     where = machine("onnxruntime", "pyzmq", "numpy")
     print(line("machine", where))
     become_punctual(fifo=False)
     results = {}
-    for name, every_s in (("busy", None), ("busy, daemon and edge killed", arguments.kill_every_s)):
-        results[name] = drive(arguments.seconds, every_s)
-        print(line(name, results[name]))
+    phases = {"busy": 0.0, "busy, daemon and edge killed": arguments.kill_every}
+    if arguments.only_killed:
+        del phases["busy"]
+    for name, every_s in phases.items():
+        results[name] = drive(arguments.seconds, every_s, arguments.weight)
+        print(line(name, results[name]), flush=True)
     keep(arguments.json, where, results)
 
 

@@ -1,0 +1,127 @@
+"""Does anything grow? Daemon, guard, edge server and vehicle for half an hour, or a vehicle's day in virtual time.
+
+    python benchmarks/bench_soak.py [--seconds 1800] [--json FILE]
+    python benchmarks/bench_soak.py --virtual-hours 24 [--driven .1] [--json FILE]
+
+Real: the processes of `headway demo` under the policy "eager", one episode after the other at 50 Hz; the resident
+memory of each is read every second. Virtual: `virtual_day.py`, which drives a tenth of the day.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from growth import growth, resident_bytes
+from machine import keep, line, machine
+from virtual_day import Day
+
+import headway
+from carla_bridge.demo.processes import Plan, Processes
+from carla_bridge.kinematic import KinematicWorld
+from carla_bridge.loop import RealTimeLoop
+from carla_bridge.scenario import load_scenario
+from carla_bridge.virtual import DRIVING
+from runtime.serve.realtime import answer_promptly
+from shield.vehicle import load_vehicle
+
+_TICKS_A_SAMPLE = 20
+
+
+class Samples:
+    """The resident memory of some processes, read no more often than once a second."""
+
+    def __init__(self, pids: dict[str, int], every_s: float) -> None:
+        self._pids = pids
+        self._every_s = every_s
+        self._due_s = 0.0
+        self.times_s: list[float] = []
+        self.sizes_b: dict[str, list[float]] = {name: [] for name in pids}
+
+    def take(self) -> None:
+        """Read where it is due."""
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            self._due_s = now_s + self._every_s
+            self.times_s.append(now_s)
+            for name, pid in self._pids.items():
+                self.sizes_b[name].append(resident_bytes(pid))
+
+
+def real(seconds: float) -> dict[str, dict[str, Any]]:
+    """Drive episode after episode in real time, and return what became of each process."""
+    scenario, vehicle = load_scenario("town04_short"), load_vehicle("demo")
+    with tempfile.TemporaryDirectory(prefix="headway-") as folder:
+        plan = Plan(Path(folder), "eager", "demo", DRIVING, 20.0, 10, 1)
+        with Processes(plan) as processes, headway.Session(plan.daemon_socket, plan.guard_socket) as session:
+            answer_promptly()
+            samples = Samples(_pids(processes), min(1.0, seconds / 50))
+            counts: Counter[str] = Counter()
+            end_s = time.monotonic() + seconds
+            while (left_s := end_s - time.monotonic()) > 0.0:
+                session.applier = headway.Applier()
+                world = KinematicWorld(scenario, vehicle, counts["episodes"])
+                record = RealTimeLoop(world, session, on_tick=lambda _: samples.take()).run(min(left_s, 60.0))
+                counts["episodes"] += 1
+                counts["ticks"] += len(record.ticks)
+                counts["late controls"] += record.late_controls
+                counts["collisions"] += world.report().collisions
+                session.decisions.clear()
+                session.windows.clear()
+            status = processes.status()
+    counts["guard restarts"] = int(status["guard"]["restarts"])
+    counts["requests"] = int(sum(status["replies"].values()))
+    grown = {name: growth(samples.times_s, sizes) for name, sizes in samples.sizes_b.items()}
+    return {"drive": dict(counts), **grown}
+
+
+def _pids(processes: Processes) -> dict[str, int]:
+    status = processes.status()
+    daemon = int(status["pid"])
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    edge = next(pid for pid in map(int, children) if pid != daemon)
+    return {"daemon": daemon, "guard": int(status["guard"]["pid"]), "edge": edge, "vehicle": os.getpid()}
+
+
+def virtual(hours: float, driven: float) -> dict[str, dict[str, Any]]:
+    """Let a day go by, and return what became of this process."""
+    times_s, sizes_b = [], []
+
+    def sample() -> None:
+        if day.ticks % _TICKS_A_SAMPLE == 0:
+            times_s.append(day.now_s)
+            sizes_b.append(float(resident_bytes(os.getpid())))
+
+    day = Day(on_tick=sample)
+    begun_s = time.monotonic()
+    while day.now_s < 3600.0 * hours:
+        before_s = day.now_s
+        day.drive()
+        day.park((day.now_s - before_s) * (1.0 - driven) / driven)
+    told = {name: getattr(day, name) for name in ("ticks", "episodes", "finished", "uncertified", "collisions")}
+    passed = {"virtual_h": day.now_s / 3600.0, "real_s": time.monotonic() - begun_s}
+    return {"day": {**passed, **told}, "this process": growth(times_s, sizes_b)}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--virtual-hours", type=float)
+    parser.add_argument("--driven", type=float, default=0.1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    where = machine("onnxruntime", "pyzmq", "numpy")
+    print(line("machine", where), flush=True)
+    hours = arguments.virtual_hours
+    results = real(arguments.seconds) if hours is None else virtual(hours, arguments.driven)
+    for name, figures in results.items():
+        print(line(name, figures), flush=True)
+    keep(arguments.json, where, results)
+
+
+if __name__ == "__main__":
+    main()
