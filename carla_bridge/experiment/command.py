@@ -23,6 +23,8 @@ from carla_bridge.experiment.tables import agreement, table, wide_console
 from carla_bridge.fleet.command import FLEET, drive_fleet
 from carla_bridge.scenario import load_scenario
 from carla_bridge.virtual import PASS_M
+from carla_bridge.worlds.drive import command as drive_in
+from carla_bridge.worlds.registry import WORLDS
 from offload.errors import LinkError
 from shield.deadline import Method
 from shield.vehicle import load_vehicle
@@ -33,8 +35,14 @@ _NAMES = (*EXPERIMENTS, FLEET)
 def drive(
     experiment: Annotated[str, typer.Option(help=", ".join(_NAMES))] = "energyshield-table1",
     deadline: Annotated[Method, typer.Option(help="Which tolerable deadline the policies are told")] = Method.BACKUP,
-    vehicle: Annotated[str, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = "config1",
-    scenario: Annotated[str, typer.Option(help="A scenario file, or a shipped scenario's name")] = "town04_short",
+    vehicle: Annotated[
+        str | None,
+        typer.Option(help="A vehicle file, or a shipped vehicle's name; default config1, or the world's own"),
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="A scenario file, or a shipped scenario's name; default town04_short, or the world's own"),
+    ] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a row, as published 35")] = 35,
     seed: Annotated[int, typer.Option(help="Seed of worlds and links")] = 1,
     link: Annotated[str, typer.Option(help="Rate and queue, such as 5mbps or 10mbps+50ms")] = "20mbps",
@@ -42,11 +50,16 @@ def drive(
     max_wait_windows: Annotated[int, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = 10,
     pass_m: Annotated[float, typer.Option(help="Where the controller passes obstacles [m]; 0: blind")] = PASS_M,
     speed_mps: Annotated[float | None, typer.Option(help="Speed asked for [m/s]; default the scenario's")] = None,
-    duration_s: Annotated[float, typer.Option(help="Longest time of an episode [s]")] = 15.0,
+    duration_s: Annotated[
+        float | None, typer.Option(help="Longest time of an episode [s]; default 15, or the world's own")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes; default one a core")] = None,
     out: Annotated[Path, typer.Option(help="Folder for outcomes, rows and figures")] = Path("headway-drive"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON rows instead of the table")] = False,
-    world: Annotated[str, typer.Option(help="kinematic, or carla: one shielded episode on a server")] = "kinematic",
+    world: Annotated[
+        str, typer.Option(help=f"kinematic; or one episode in {', '.join(WORLDS)}, or in carla on a server")
+    ] = "kinematic",
+    shield: Annotated[bool, typer.Option(help=f"In {', '.join(WORLDS)}: whether the guard decides")] = True,
     host: Annotated[str, typer.Option(help="Where CARLA's server listens")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port")] = 2000,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest time of one call to CARLA's server [s]")] = 10.0,
@@ -68,10 +81,15 @@ def drive(
         raise typer.BadParameter(f"{pass_m}: must not be negative", param_hint="--pass-m")
     if speed_mps is not None and not 0.0 < speed_mps < math.inf:
         raise typer.BadParameter(f"{speed_mps}: must be above 0", param_hint="--speed-mps")
-    if not 0.0 < duration_s < math.inf:
+    if duration_s is not None and not 0.0 < duration_s < math.inf:
         raise typer.BadParameter(f"{duration_s}: must be above 0", param_hint="--duration-s")
-    if world not in ("kinematic", "carla"):
-        raise typer.BadParameter(f"{world!r}: must be kinematic or carla", param_hint="--world")
+    if world not in ("kinematic", "carla", *WORLDS):
+        names = ", ".join(("kinematic", "carla", *WORLDS))
+        raise typer.BadParameter(f"{world!r}: must be one of {names}", param_hint="--world")
+    if world in WORLDS:
+        drive_in(world, scenario, vehicle, seed, speed_mps, duration_s, as_json, shield)
+        return
+    vehicle, scenario, duration_s = vehicle or "config1", scenario or "town04_short", duration_s or 15.0
     if world == "carla":
         settings = CarlaSettings(host=host, port=port, timeout_s=timeout_s)
         chosen = settings if speed_mps is None else replace(settings, target_speed_mps=speed_mps)
