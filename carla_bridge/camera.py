@@ -9,7 +9,7 @@ convex hull of their two rims. A frame is a pure function of its arguments: the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -27,6 +27,7 @@ _NEAR_M = 0.25
 _ALONG_M = np.concatenate([np.arange(-14.0, 24.0, 2.0), np.geomspace(24.0, 130.0, 18)])
 _RIM = np.linspace(0.0, 2.0 * math.pi, 14, endpoint=False)
 _RIM_XY = np.column_stack([np.cos(_RIM), np.sin(_RIM)])
+_LEVELS = np.array([0.0, 0.45, 0.7, 1.0])[:, None]  # of a drum's height: foot, bright band, top
 _EDGE_LINE_M = (0.25, 0.5)
 _KERB_M = 0.5
 _MARK_WIDTH_M = 0.2
@@ -71,7 +72,7 @@ class _View:
         rotation = np.array([[cos, -sin], [sin, cos]])
         return np.asarray((points_m - (self.x_m, self.y_m)) @ rotation)
 
-    def project(self, ground: Floats, height_m: float = 0.0) -> NDArray[np.int32]:
+    def project(self, ground: Floats, height_m: Floats | float = 0.0) -> NDArray[np.int32]:
         """Return fixed-point pixels (..., 2) of points (ahead, left) standing `height_m` above the ground."""
         cos, sin = math.cos(self.pitch_rad), math.sin(self.pitch_rad)
         below, focal = self.mount.height_m - height_m, self.mount.focal_px
@@ -79,7 +80,10 @@ class _View:
         pixels = np.empty(ground.shape)
         pixels[..., 0] = 0.5 * WIDTH_PX - 0.5 - focal * ground[..., 1] / depth
         pixels[..., 1] = 0.5 * HEIGHT_PX - 0.5 + focal * (below * cos - ground[..., 0] * sin) / depth
-        return np.rint(np.clip(pixels, -2e4, 2e4) * (1 << _SHIFT)).astype(np.int32)
+        np.maximum(pixels, -2e4, out=pixels)
+        np.minimum(pixels, 2e4, out=pixels)
+        pixels *= 1 << _SHIFT
+        return np.rint(pixels, out=pixels).astype(np.int32)
 
 
 class Camera:
@@ -214,13 +218,16 @@ class Camera:
         if not obstacles:
             return
         places = view.to_camera(np.array([(drum.x_m, drum.y_m) for drum in obstacles]))
-        for index in np.argsort(-places[:, 0]):
-            drum, place = obstacles[int(index)], places[int(index)]
-            if place[0] > drum.radius_m + _NEAR_M and place[0] < 120.0:
-                before = None if fog is None else image.copy()
-                _draw_drum(image, view, drum, place, gain)
-                if fog is not None and before is not None:
-                    fog.over_drawn(image, before, float(np.hypot(*place)))
+        far_to_near = (int(index) for index in np.argsort(-places[:, 0]))
+        seen = [index for index in far_to_near if obstacles[index].radius_m + _NEAR_M < places[index, 0] < 120.0]
+        if not seen:
+            return
+        drums = [obstacles[index] for index in seen]
+        for drum, place, outline in zip(drums, places[seen], _outlines(view, drums, places[seen]), strict=True):
+            before = None if fog is None else image.copy()
+            _draw_drum(image, drum, outline, gain, with_top=drum.height_m < self.mount.height_m)
+            if fog is not None and before is not None:
+                fog.over_drawn(image, before, float(np.hypot(*place)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,18 +261,36 @@ class _Fog:
         return np.rint(pixels * left + self.colour * (1.0 - np.asarray(left))).astype(np.uint8)
 
 
-def _draw_drum(image: Frame, view: _View, drum: Obstacle, place: Floats, gain: Floats) -> None:
-    """Draw contact shadow, body, a bright band and the top of a drum at `place` (ahead, left)."""
-    rim = place + drum.radius_m * _RIM_XY
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """Pixels of a drum's contact shadow, of its rim at foot and top, and of the front of its bright band."""
+
+    shadow: NDArray[np.int32]
+    base: NDArray[np.int32]
+    band: NDArray[np.int32]
+    top: NDArray[np.int32]
+
+
+def _outlines(view: _View, drums: Sequence[Obstacle], places: Floats) -> Iterator[_Outline]:
+    """Yield the outlines of drums at `places` (n, 2), (ahead, left): all are projected at once, which costs as one."""
+    radius_m = np.array([drum.radius_m for drum in drums])[:, None, None]
+    height_m = np.array([drum.height_m for drum in drums])[:, None, None]
+    rims = places[:, None, :] + radius_m * _RIM_XY
+    shadows = view.project(places[:, None, :] + 1.25 * radius_m * _RIM_XY)
+    levels = view.project(np.repeat(rims[:, None], len(_LEVELS), axis=1), height_m * _LEVELS)
+    fronts = rims[..., 0] <= places[:, :1]
+    for shadow, (base, low, high, top), front in zip(shadows, levels, fronts, strict=True):
+        yield _Outline(shadow, base, np.concatenate([low[front], high[front]]), top)
+
+
+def _draw_drum(image: Frame, drum: Obstacle, outline: _Outline, gain: Floats, with_top: bool) -> None:
+    """Draw contact shadow, body, a bright band and, seen from above, the top of a drum."""
     body = np.array(_drum_colour(drum.tint)) * gain
-    base, top = view.project(rim), view.project(rim, drum.height_m)
-    _fill_hull(image, view.project(place + 1.25 * drum.radius_m * _RIM_XY), body * 0.25)
-    _fill_hull(image, np.concatenate([base, top]), body)
-    low, high = (view.project(rim, share * drum.height_m) for share in (0.45, 0.7))
-    front = rim[:, 0] <= place[0]
-    _fill_hull(image, np.concatenate([low[front], high[front]]), 225.0 * gain)
-    if drum.height_m < view.mount.height_m:
-        _fill_hull(image, top, body * 1.2)
+    _fill_hull(image, outline.shadow, body * 0.25)
+    _fill_hull(image, np.concatenate([outline.base, outline.top]), body)
+    _fill_hull(image, outline.band, 225.0 * gain)
+    if with_top:
+        _fill_hull(image, outline.top, body * 1.2)
 
 
 def _drum_colour(tint: float) -> Colour:
@@ -305,5 +330,5 @@ def _fill(image: Frame, polygons: list[NDArray[np.int32]], colour: Colour) -> No
 
 
 def _fill_hull(image: Frame, points: NDArray[np.int32], colour: Floats) -> None:
-    red, green, blue = np.clip(colour, 0.0, 255.0)
-    cv2.fillConvexPoly(image, cv2.convexHull(points), (float(red), float(green), float(blue)), cv2.LINE_AA, _SHIFT)
+    red, green, blue = (min(255.0, max(0.0, value)) for value in colour.tolist())
+    cv2.fillConvexPoly(image, cv2.convexHull(points), (red, green, blue), cv2.LINE_AA, _SHIFT)
