@@ -4,6 +4,7 @@ BridgeError
 ├── ScenarioError   a scenario file lacks a key, has an unknown one, or describes no road
 └── WorldError      a world was used after it was closed, or got a control that is no number
     └── SimulatorError   the simulator behind a world is missing, of another version, late or gone: no agent's fault
+        └── SilentSimulatorError   it does not answer (any more): worth another try once it is back
 """
 
 
@@ -23,3 +24,7 @@ class WorldError(BridgeError):
 
 class SimulatorError(WorldError):
     """The simulator failed, not the agent; the message names the server, what it did and what would be right."""
+
+
+class SilentSimulatorError(SimulatorError):
+    """No answer from the simulator in time."""

@@ -5,6 +5,10 @@ the world catches up with the controls that a vehicle would have applied at thos
 observations that would be a tick old already are not made. A decision that arrives between two instants takes effect at
 the next one. So a late process makes no late control; a *late control* is a tick in which a moving vehicle had, at some
 instant, no control certified for that instant.
+
+A simulator whose steps cost real time could never be caught up with. It *waits* instead: while this process or the
+simulator is late the world stands still, and all instants to come move back by as much. The vehicle is then no further
+along its certified path than the guard reckons with, so what is certified stays so; the time lost is told.
 """
 
 import math
@@ -44,13 +48,14 @@ class Tick:
 
 @dataclass(slots=True)
 class Record:
-    """What an episode left behind: every tick, every decision and every window."""
+    """What an episode left behind: ticks, decisions, windows, and how long a world that waits has waited [s]."""
 
     ticks: list[Tick] = field(default_factory=list)
     decisions: list[headway.Decision] = field(default_factory=list)
     windows: list[headway.Window] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     late_controls: int = 0
+    waited_s: float = 0.0
 
     @property
     def sources(self) -> Counter[str]:
@@ -80,6 +85,7 @@ class RealTimeLoop:
         tick_s: Time between two observations [s]; a whole number of the world's steps.
         on_tick: Told of every tick.
         clock: The clock that the session's stamps are on; monotonic unless given.
+        waits: Whether the world stands still while this process is late, instead of being caught up with.
     Raises:
         ValueError: `tick_s` is no whole number of the world's steps.
     """
@@ -91,7 +97,9 @@ class RealTimeLoop:
         tick_s: float = 0.02,
         on_tick: Callable[[Tick], None] | None = None,
         clock: Clock | None = None,
+        waits: bool = False,
     ) -> None:
+        self._waits = waits
         self._world = world
         self._session = session
         self._step_s = world.tick_s
@@ -102,30 +110,45 @@ class RealTimeLoop:
         self._clock = clock or MonotonicClock()
         self._record = Record()
         self._late_in_tick = False
+        self._start_s = 0.0
 
     def run(self, duration_s: float) -> Record:
         """Drive for `duration_s` [s] or until the world's episode is over, and return the record."""
-        start_s = self._clock.now_s() + self._step_s
+        self._start_s = self._clock.now_s() + self._step_s
         step = 0
         while step * self._step_s < duration_s and not self._world.done:
-            self._session.listen(start_s + step * self._step_s, effect_s=start_s + step * self._step_s)
+            instant_s = self._instant_s(step)
+            self._session.listen(instant_s, effect_s=instant_s)
             if step % self._steps == 0:
-                self._observe(start_s + step * self._step_s, step * self._step_s)
-            step = self._catch_up(start_s, step)
+                self._observe(instant_s, step * self._step_s)
+            step = self._catch_up(step)
         self._collect()
         return self._record
 
-    def _catch_up(self, start_s: float, step: int) -> int:
+    def _instant_s(self, step: int) -> float:
+        return self._start_s + step * self._step_s
+
+    def _catch_up(self, step: int) -> int:
         """Move the world on by one step, or by all but the last tick of those that this process is behind with."""
         while True:
-            self._advance(start_s + step * self._step_s)
+            self._advance(self._instant_s(step))
             step += 1
             if step % self._steps == 0:
                 self._record.late_controls += self._late_in_tick
                 self._late_in_tick = False
-            behind_s = self._clock.now_s() - (start_s + step * self._step_s)
+            behind_s = self._clock.now_s() - self._instant_s(step)
             if behind_s < self._steps * self._step_s or self._world.done:
                 return step
+            if self._waits:
+                self._wait(step, int(behind_s / self._step_s))
+                return step
+
+    def _wait(self, step: int, steps: int) -> None:
+        """Let the world stand still for `steps`, while the applier's time goes on: it may switch to the backup."""
+        for number in range(steps):
+            self._session.applier.control_at(self._instant_s(step + number))
+        self._start_s += steps * self._step_s
+        self._record.waited_s += steps * self._step_s
 
     def _advance(self, time_s: float) -> None:
         applied = self._session.applier.control_at(time_s)

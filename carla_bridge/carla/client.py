@@ -1,14 +1,23 @@
 """Reaching a CARLA server: the wheel, the connection, the version, and what earlier runs left behind.
 
 Every actor of ours carries one role name, so that the next run finds and removes what a killed one left.
+
+A client of CARLA's is never freed here: where its last reference goes while one of its own threads still delivers, the
+wheel ends the whole process ("terminate called without an active exception"). So there is one a server, used again by
+every world, and given up, but not freed, once its server fails. At the end of a process nothing of this helps: who
+needs its exit status leaves by os._exit.
 """
 
+import ctypes
+import socket
 from importlib import import_module
 from typing import Any
 
-from carla_bridge.errors import SimulatorError
+from carla_bridge.errors import SilentSimulatorError, SimulatorError
 
 ROLE = "headway"
+_PROBE_S = 1.0
+_clients: dict[tuple[str, int], Any] = {}
 
 
 def load_carla() -> Any:
@@ -32,15 +41,17 @@ def connect(host: str, port: int, timeout_s: float) -> Any:
         host, port: Where the simulator listens.
         timeout_s: How long any one call may take [s].
     Raises:
-        SimulatorError: nobody answers in time, or the server is of another version.
+        SilentSimulatorError: nobody answers in time.
+        SimulatorError: the server is of another version.
     """
-    carla = load_carla()
-    client = carla.Client(host, port, 1)
-    client.set_timeout(timeout_s)
     try:
+        with socket.create_connection((host, port), min(_PROBE_S, timeout_s)):
+            pass
+        client = _client(host, port, timeout_s)
         theirs, ours = client.get_server_version(), client.get_client_version()
-    except RuntimeError as error:
-        raise SimulatorError(
+    except (OSError, RuntimeError) as error:
+        give_up(host, port)
+        raise SilentSimulatorError(
             f"no CARLA server answers at {host}:{port} within {timeout_s:g} s ({error}): is it running, "
             f"and is {port} its -carla-rpc-port?"
         ) from error
@@ -49,6 +60,20 @@ def connect(host: str, port: int, timeout_s: float) -> Any:
             f"the CARLA server at {host}:{port} is version {theirs}, the client installed here {ours}: "
             f"start a server of version {ours}, or pip install carla=={theirs}"
         )
+    return client
+
+
+def give_up(host: str, port: int) -> None:
+    """Have the next `connect` to a server that failed make a new client."""
+    _clients.pop((host, port), None)
+
+
+def _client(host: str, port: int, timeout_s: float) -> Any:
+    client = _clients.get((host, port))
+    if client is None:
+        client = _clients[host, port] = load_carla().Client(host, port, 1)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
+    client.set_timeout(timeout_s)
     return client
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from carla_bridge.camera import Frame
-from carla_bridge.carla.client import ROLE, connect, load_carla, remove_ours
+from carla_bridge.carla.client import ROLE, connect, give_up, load_carla, remove_ours
 from carla_bridge.carla.steering import Steering, measure, pedals
-from carla_bridge.errors import SimulatorError, WorldError
+from carla_bridge.errors import SilentSimulatorError, SimulatorError, WorldError
 from carla_bridge.obstacles import Obstacle, SpawnRule
 from carla_bridge.opendrive import follow
 from carla_bridge.route import Place
@@ -331,8 +331,9 @@ class CarlaWorld:
 
     def _failed(self, what: str, error: Exception) -> SimulatorError:
         # Whoever closes the world next must not wait its full time for a server that may be gone.
+        give_up(self.settings.host, self.settings.port)
         self._client.set_timeout(min(_GONE_TIMEOUT_S, self.settings.timeout_s))
-        return SimulatorError(
+        return SilentSimulatorError(
             f"the CARLA server at {self._address} failed at {what} (timeout {self.settings.timeout_s:g} s): {error}"
         )
 

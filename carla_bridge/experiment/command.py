@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from carla_bridge.carla.drive import drive_carla
+from carla_bridge.carla.drive import Trip, drive_carla
 from carla_bridge.carla.world import CarlaSettings
 from carla_bridge.experiment.episode import Episode, Outcome, numbered
 from carla_bridge.experiment.links import link_model
@@ -36,8 +36,7 @@ def drive(
     experiment: Annotated[str, typer.Option(help=", ".join(_NAMES))] = "energyshield-table1",
     deadline: Annotated[Method, typer.Option(help="Which tolerable deadline the policies are told")] = Method.BACKUP,
     vehicle: Annotated[
-        str | None,
-        typer.Option(help="A vehicle file, or a shipped vehicle's name; default config1, or the world's own"),
+        str | None, typer.Option(help="A vehicle file, or a shipped vehicle's name; default config1, or the world's own")
     ] = None,
     scenario: Annotated[
         str | None,
@@ -63,6 +62,11 @@ def drive(
     host: Annotated[str, typer.Option(help="Where CARLA's server listens")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port")] = 2000,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest time of one call to CARLA's server [s]")] = 10.0,
+    reconnect_s: Annotated[float, typer.Option(min=0.0, help="How long to wait for a lost CARLA server [s]")] = 30.0,
+    daemon: Annotated[
+        Path | None, typer.Option(help="In CARLA: drive by a daemon at this socket")
+    ] = None,
+    guard_socket: Annotated[Path | None, typer.Option(help="Its guard's; default beside the daemon's")] = None,
 ) -> None:
     """Drive an experiment in virtual time, or go on with one that was stopped.
 
@@ -93,7 +97,7 @@ def drive(
     if world == "carla":
         settings = CarlaSettings(host=host, port=port, timeout_s=timeout_s)
         chosen = settings if speed_mps is None else replace(settings, target_speed_mps=speed_mps)
-        drive_carla(chosen, vehicle, seed, duration_s, as_json)
+        drive_carla(chosen, Trip(vehicle, seed, duration_s, daemon, guard_socket, reconnect_s), as_json)
         return
     if experiment == FLEET:
         drive_fleet(seed, jobs or os.cpu_count() or 1, out, as_json)

@@ -112,11 +112,12 @@ def drive(
     stalls: dict[int, float] | None = None,
     duration_s: float = 1.0,
     speed_mps: float = 5.0,
+    waits: bool = False,
 ) -> tuple[Record, CountingWorld, ScriptedSide]:
     clock = VirtualClock()
     world, side = CountingWorld(speed_mps), ScriptedSide(clock, answer)
     side.stalls = stalls or {}
-    return RealTimeLoop(world, side, clock=clock).run(duration_s), world, side
+    return RealTimeLoop(world, side, clock=clock, waits=waits).run(duration_s), world, side
 
 
 def test_a_decision_takes_effect_one_step_after_its_observation() -> None:
@@ -166,3 +167,22 @@ def test_the_tick_must_be_whole_steps_of_the_world() -> None:
     clock = VirtualClock()
     with pytest.raises(ValueError, match="whole number"):
         RealTimeLoop(CountingWorld(), ScriptedSide(clock, decide), tick_s=0.015, clock=clock)
+
+
+def test_a_world_that_waits_stands_still_through_a_stall_and_every_tick_is_observed() -> None:
+    record, world, side = drive(decide, stalls={10: 0.137}, waits=True)
+    assert len(world.applied) == 100
+    assert len(record.ticks) == 50
+    assert record.waited_s == pytest.approx(0.12, abs=0.011)
+    assert side.stamps[-1] - side.stamps[0] == pytest.approx(0.98 + record.waited_s)
+    assert record.late_controls == 0
+
+
+def test_a_waiting_worlds_control_that_ends_in_a_stall_gives_way_to_its_backup() -> None:
+    def answer(number: int, stamp_s: float) -> headway.Decision | None:
+        return decide(number, stamp_s) if number < 10 else None
+
+    record, world, _ = drive(answer, stalls={10: 5.0}, waits=True)
+    # The stall outlasts what the guard certified by far: the backup was due in it, and begins with the next step.
+    assert world.applied[-1] == BACKUP
+    assert record.late_controls == 0

@@ -54,7 +54,7 @@ class Eyes:
             raise LookupError(ego.number)
         channels = int(lidar.attribute("channels"))
         turns = lidar.attribute("points_per_second") * step_s / channels
-        bearings: Floats = np.arange(int(turns)) * (2.0 * math.pi / int(turns))
+        bearings: Floats = np.arange(int(turns), dtype=np.float64) * (2.0 * math.pi / int(turns))
         pitches: Floats = np.radians(np.linspace(lidar.attribute("upper_fov"), lidar.attribute("lower_fov"), channels))
         (ahead_m, right_m, high_m), reach_m = lidar.transform[0], lidar.attribute("range")
         heading = ego.body.heading_rad
