@@ -8,6 +8,7 @@ subscriber's `take` must be quick and must not raise. What nobody subscribed to 
     request  each reply to a request: model, status, exit, device of each part, times
     model    a model was loaded or unloaded
     plan     another plan is in force, and why
+    bound    the vehicle exceeded a declared bound, or keeps to all of them again
     drift    the inputs of a model are no longer like its calibration inputs
     edge     the edge server's state changed
     decision each decision of the scheduler, with what it was made from: admission, exit, window
@@ -30,6 +31,7 @@ class Topic(StrEnum):
     REQUEST = "request"
     MODEL = "model"
     PLAN = "plan"
+    BOUND = "bound"
     DRIFT = "drift"
     EDGE = "edge"
     DECISION = "decision"

@@ -88,7 +88,10 @@ class Welcome(msgspec.Struct, tag="welcome/1", tag_field="kind"):
 
 
 class Report(msgspec.Struct, tag="report/1", tag_field="kind"):
-    """One tick as the daemon needs it: the tolerable deadline of the held control, from `stamp_ns` on."""
+    """One tick as the daemon needs it: the tolerable deadline of the held control, from `stamp_ns` on.
+
+    `exceeded`: the declared bound that the vehicle exceeded, while that keeps the guard in its conservative setting.
+    """
 
     id: int
     stamp_ns: int
@@ -99,6 +102,7 @@ class Report(msgspec.Struct, tag="report/1", tag_field="kind"):
     limited_by: str
     beta_rad: float
     intervened: bool
+    exceeded: str = ""
 
 
 class GuardStatus(msgspec.Struct, tag="guard_status/1", tag_field="kind"):
@@ -107,6 +111,8 @@ class GuardStatus(msgspec.Struct, tag="guard_status/1", tag_field="kind"):
     `late`: decisions that left after they could have taken effect. `backups`: how often it went over to the backup.
     `tick_buckets`, `deadline_buckets`: how many ticks took, and deadlines were, at most that many seconds, as a
     Prometheus histogram counts; with the sums of both. `page_faults`: since it serves; each cost it time.
+    `exceeded`: observations that exceeded each declared bound; `conservative`: the one that keeps the guard in its
+    conservative setting, empty when none does.
     """
 
     pid: int
@@ -130,6 +136,8 @@ class GuardStatus(msgspec.Struct, tag="guard_status/1", tag_field="kind"):
     tick_sum_s: float = 0.0
     deadline_sum_s: float = 0.0
     page_faults: int = 0
+    exceeded: dict[str, int] = {}
+    conservative: str = ""
 
 
 class Refused(msgspec.Struct, tag="refused/1", tag_field="kind"):

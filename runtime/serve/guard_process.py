@@ -8,20 +8,23 @@ Process layout: `headway guard` runs this; the daemon starts one when there is n
 a signal to the daemon's group does not reach the guard.
 """
 
+import logging
 import math
 import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import zmq
 
 from runtime.errors import MessageError
+from runtime.serve.bound_watch import BoundWatch
 from runtime.serve.guard_messages import (
     DecisionMessage,
     Follow,
+    GuardStatus,
     Observe,
     Propose,
     Refused,
@@ -45,6 +48,8 @@ from shield.vehicle import Vehicle
 _WATCHER_SILENT_S = 2.0
 _VEHICLE_SILENT_S = 1.0
 _MEMORY_EVERY = 50
+
+_log = logging.getLogger("headway.guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,9 @@ class GuardProcess:
         self._followers: dict[bytes, float] = {}
         self._memory: Memory | None = None
         self._memory_due = 0
+        self._bounds = BoundWatch(vehicle, settings)
+        self._decision: Decision | None = None
+        self._used: Propose | None = None
         self._ticks = 0
         self._clock = clock
         self._tally = GuardTally(vehicle, options.certificate, clock())
@@ -158,23 +166,27 @@ class GuardProcess:
             case Follow():
                 self._follow(router, peer)
             case StatusQuery():
-                self._send(router, peer, self._tally.status(self._clock(), len(self._watchers)))
+                self._send(router, peer, self._status())
 
     def _observe(self, router: zmq.Socket[bytes], peer: bytes, request: Observe) -> None:
         now_s = self._clock()
         silent = now_s - self._vehicle_seen_s > _VEHICLE_SILENT_S
         if self._vehicle_peer not in (None, peer) and not silent:
             raise MessageError("this guard serves another vehicle at present: one guard serves one vehicle")
+        if peer != self._vehicle_peer:
+            self._bounds.forget()
         self._vehicle_peer = peer
         self._vehicle_seen_s = now_s
         self._self_tick_s = now_s + self._overdue_s
-        decision = self._tick(now_s, observation_of(request))
-        message = decision_message(decision)
-        self._send(router, peer, message)
+        observation = observation_of(request)
+        self._watch_bounds(observation)
+        decision = self._tick(now_s, observation)
+        told = self._told(decision)
+        self._send(router, peer, decision_message(told))
         sent_s = self._clock()
         self._tally.answered(sent_s - now_s, late=sent_s > decision.apply_by_s)
-        self._tell_watchers(router, decision, now_s)
-        self._tell_followers(router, request, message, now_s)
+        self._tell_watchers(router, told, now_s)
+        self._tell_followers(router, request, decision, now_s)
 
     def _tick_if_overdue(self, router: zmq.Socket[bytes]) -> None:
         now_s = self._clock()
@@ -184,18 +196,49 @@ class GuardProcess:
         if now_s - self._vehicle_seen_s > _VEHICLE_SILENT_S:
             self._vehicle_peer = None
         decision = self._tick(now_s, None)
-        self._tell_watchers(router, decision, now_s)
-        self._tell_followers(router, None, decision_message(decision), now_s)
+        self._tell_watchers(router, self._told(decision), now_s)
+        self._tell_followers(router, None, decision, now_s)
 
     def _tick(self, now_s: float, observation: Observation | None) -> Decision:
         self._ticks += 1
         if self._followers and self._ticks >= self._memory_due:
             self._memory = memory_of(self._guard)
             self._memory_due = self._ticks + _MEMORY_EVERY
-        proposal = None if self._proposal is None else proposal_of(self._proposal)
+        self._used = self._proposal if self._bounds.latched is None else self._slowing(now_s)
+        proposal = None if self._used is None else proposal_of(self._used)
         decision = self._guard.tick(now_s, observation, proposal)
+        self._decision = decision
         self._tally.decided(decision)
         return decision
+
+    def _watch_bounds(self, observation: Observation) -> None:
+        """Compare the vehicle with its declared bounds, and tell when that takes it to the conservative setting."""
+        before = self._bounds.latched
+        self._bounds.look(observation, self._decision)
+        after = self._bounds.latched
+        if before is None and after is not None:
+            _log.warning("a declared bound was exceeded, %s; the vehicle slows down and no answer is waited for", after)
+        elif before is not None and after is None:
+            _log.info("the vehicle is within its declared bounds again after %s; proposals count again", before.bound)
+
+    def _slowing(self, now_s: float) -> Propose:
+        """Return what is proposed in the conservative setting: to slow down on the arc that is held."""
+        last = self._decision
+        return Propose(_ns(now_s), 0.0 if last is None else last.control.beta_rad, 0.0)
+
+    def _told(self, decision: Decision) -> Decision:
+        """Return a decision as vehicle and daemon are told it: no time for any answer in the conservative setting."""
+        latched = self._bounds.latched
+        if latched is None:
+            return decision
+        return replace(decision, deadline_s=0.0, limited_by=f"exceeded:{latched.bound}", intervened=True)
+
+    def _status(self) -> GuardStatus:
+        latched = self._bounds.latched
+        status = self._tally.status(self._clock(), len(self._watchers))
+        status.exceeded = dict(self._bounds.counts)
+        status.conservative = "" if latched is None else str(latched)
+        return status
 
     def _watch(self, router: zmq.Socket[bytes], peer: bytes) -> None:
         _heard(self._watchers, peer, self._clock())
@@ -220,6 +263,7 @@ class GuardProcess:
             limited_by=decision.limited_by,
             beta_rad=decision.control.beta_rad,
             intervened=decision.intervened,
+            exceeded="" if self._bounds.latched is None else str(self._bounds.latched),
         )
         frame = encode(report)
         for peer, seen_s in list(self._watchers.items()):
@@ -237,11 +281,13 @@ class GuardProcess:
         self._send(router, peer, followed)
 
     def _tell_followers(
-        self, router: zmq.Socket[bytes], observed: Observe | None, decision: DecisionMessage, now_s: float
+        self, router: zmq.Socket[bytes], observed: Observe | None, decision: Decision, now_s: float
     ) -> None:
         if not self._followers:
             return
-        tick = Tick(os.getpid(), self._ticks, now_s, observed, self._proposal, decision, self._memory)
+        exceeded = "" if self._bounds.latched is None else str(self._bounds.latched)
+        message = decision_message(decision)
+        tick = Tick(os.getpid(), self._ticks, now_s, observed, self._used, message, self._memory, exceeded)
         self._memory = None
         frame = encode(tick)
         for peer, seen_s in list(self._followers.items()):

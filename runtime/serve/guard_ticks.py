@@ -49,6 +49,7 @@ class Tick(msgspec.Struct, tag="tick/1", tag_field="kind", frozen=True):
         observation, proposal: What it was given; None: nothing.
         decision: What it answered.
         memory: What it remembered before; None in most ticks.
+        exceeded: The exceeded bound that has it slow the vehicle down; vehicle and daemon were told a deadline of 0.
     """
 
     pid: int
@@ -58,6 +59,7 @@ class Tick(msgspec.Struct, tag="tick/1", tag_field="kind", frozen=True):
     proposal: Propose | None
     decision: DecisionMessage
     memory: Memory | None = None
+    exceeded: str = ""
 
 
 def memory_of(guard: Guard) -> Memory:

@@ -43,6 +43,10 @@ class GuardCollector(Collector):
         yield total("guard_proposals", "Proposals received", status.proposals)
         yield total("guard_late_controls", "Decisions sent after they could have taken effect", status.late)
         yield total("guard_backups", "Times that it went over to the backup manoeuvre", status.backups)
+        yield counter("guard_bounds_exceeded", "Observations beyond a declared bound", "bound", status.exceeded)
+        yield gauge(
+            "guard_conservative", "Whether an exceeded bound has it slow down", float(bool(status.conservative))
+        )
         family = HistogramMetricFamily(PREFIX + "guard_tick_seconds", "Time from an observation to its answer")
         add_histogram(family, (), status.tick_buckets, status.tick_sum_s)
         yield family
