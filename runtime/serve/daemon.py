@@ -88,6 +88,7 @@ class Daemon:
         self._bound = GuardBound()
         self._metrics: str | None = None
         self._edge_state = ""
+        self._exceeded = ""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then answer what is in flight and leave; the guard lives on.
@@ -256,6 +257,10 @@ class Daemon:
         if self._ready:
             self._bound.hear(report)
             self._pilot.hear(report)
+            if report.exceeded != self._exceeded:
+                self._exceeded = report.exceeded
+                told = {"exceeded": report.exceeded or None, "stamp_ns": report.stamp_ns, "mode": report.mode}
+                self._service.events.publish(Topic.BOUND, told)
             if self._service.events.wanted(Topic.GUARD):
                 self._service.events.publish(Topic.GUARD, msgspec.structs.asdict(report))
 
