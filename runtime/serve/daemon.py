@@ -77,8 +77,7 @@ class Daemon:
         self._edges = open_edges(config.plans, config.offload)
         self._plans = open_plans(config, self._packages, lost, self._edges)
         self._path = Path(config.serve.socket) if config.serve.socket else runtime_folder() / "headway.sock"
-        guard = config.guard.socket
-        self._guard_path = Path(guard) if guard else self._path.with_name("headway-guard.sock")
+        self._guard_path = Path(config.guard.socket or self._path.with_name("headway-guard.sock"))
         self._started_s = time.monotonic()
         self._running = True
         self._ready = False
@@ -255,6 +254,7 @@ class Daemon:
 
     def _on_report(self, report: Any) -> None:
         if self._ready:
+            self._promptness.attend(True, time.monotonic())  # a vehicle is driven: its controls may pass here
             self._bound.hear(report)
             self._pilot.hear(report)
             if report.exceeded != self._exceeded:
