@@ -36,14 +36,17 @@ def drive(
     experiment: Annotated[str, typer.Option(help=", ".join(_NAMES))] = "energyshield-table1",
     deadline: Annotated[Method, typer.Option(help="Which tolerable deadline the policies are told")] = Method.BACKUP,
     vehicle: Annotated[
-        str | None, typer.Option(help="A vehicle file, or a shipped vehicle's name; default config1, or the world's own")
+        str | None,
+        typer.Option(help="A vehicle file, or a shipped vehicle's name; default config1, or the world's own"),
     ] = None,
     scenario: Annotated[
         str | None,
         typer.Option(help="A scenario file, or a shipped scenario's name; default town04_short, or the world's own"),
     ] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a row, as published 35")] = 35,
-    seed: Annotated[int, typer.Option(help="Seed of worlds and links")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of worlds and links; default 1, or 0 in a world of its own")
+    ] = None,
     link: Annotated[str, typer.Option(help="Rate and queue, such as 5mbps or 10mbps+50ms")] = "20mbps",
     policy: Annotated[list[str] | None, typer.Option(help="Only rows of these policies")] = None,
     max_wait_windows: Annotated[int, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = 10,
@@ -63,9 +66,7 @@ def drive(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port")] = 2000,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest time of one call to CARLA's server [s]")] = 10.0,
     reconnect_s: Annotated[float, typer.Option(min=0.0, help="How long to wait for a lost CARLA server [s]")] = 30.0,
-    daemon: Annotated[
-        Path | None, typer.Option(help="In CARLA: drive by a daemon at this socket")
-    ] = None,
+    daemon: Annotated[Path | None, typer.Option(help="In CARLA: drive by a daemon at this socket")] = None,
     guard_socket: Annotated[Path | None, typer.Option(help="Its guard's; default beside the daemon's")] = None,
 ) -> None:
     """Drive an experiment in virtual time, or go on with one that was stopped.
@@ -77,7 +78,7 @@ def drive(
     for flag, value in (("--episodes", episodes), ("--max-wait-windows", max_wait_windows), ("--jobs", jobs or 1)):
         if value < 1:
             raise typer.BadParameter(f"{value}: must be at least 1", param_hint=flag)
-    if not 0 <= seed < 10**9:
+    if seed is not None and not 0 <= seed < 10**9:
         raise typer.BadParameter(f"{seed}: must lie between 0 and 999999999", param_hint="--seed")
     if episodes > 1000:
         raise typer.BadParameter(f"{episodes}: must be at most 1000", param_hint="--episodes")
@@ -91,8 +92,9 @@ def drive(
         names = ", ".join(("kinematic", "carla", *WORLDS))
         raise typer.BadParameter(f"{world!r}: must be one of {names}", param_hint="--world")
     if world in WORLDS:
-        drive_in(world, scenario, vehicle, seed, speed_mps, duration_s, as_json, shield)
+        drive_in(world, scenario, vehicle, seed or 0, speed_mps, duration_s, as_json, shield)
         return
+    seed = 1 if seed is None else seed
     vehicle, scenario, duration_s = vehicle or "config1", scenario or "town04_short", duration_s or 15.0
     if world == "carla":
         settings = CarlaSettings(host=host, port=port, timeout_s=timeout_s)
