@@ -126,6 +126,12 @@ class TrueWorld(ABC):
         return dict(self._watch.broken)
 
     @property
+    def clearance_moving_m(self) -> float | None:
+        """Least gap to anything while our vehicle was moving [m]; None: it never moved near anything."""
+        gap_m = self._judge.clearance_moving_m
+        return gap_m if math.isfinite(gap_m) else None
+
+    @property
     def standing_s(self) -> float:
         """Time that our vehicle has stood [s]."""
         return self._judge.standing_s
@@ -174,7 +180,7 @@ class TrueWorld(ABC):
 
     def report(self) -> Report:
         """Return the episode so far in numbers."""
-        return self._judge.report(bool(self._last))
+        return self._judge.report()
 
     def close(self) -> None:
         """End the episode; closing twice is harmless."""

@@ -35,7 +35,7 @@ TICK_S = 0.02
 BODY = (4.508, 1.61, -0.246)
 """Length and width of our car, and how far its middle lies ahead of its centre of gravity [m]."""
 
-_LEAST_SPEED_MPS = 3.0
+_SLOW_MPS, _TOWN_MPS = 1.0, 8.0
 _LEAST_TIME_S = 2.0
 _HALF_WIDTH_M = 10.0
 
@@ -131,7 +131,7 @@ class CommonRoadWorld(TrueWorld):
         vehicle: Parameters and declared bounds; its radius must hold the body of 4.508 m by 1.61 m.
         seed: 0: our vehicle starts at the planning problem. Others draw a recorded vehicle, whose place ours takes at a
             drawn instant, and the sensor errors.
-        speed_mps: Speed asked for [m/s]; None: that at the start, at least 3 m/s.
+        speed_mps: Speed asked for [m/s]; None: that at the start, 8 m/s from rest.
         obstacle_speed_mps: Declared top speed of the others [m/s]; None: the greatest in the recording.
         error_share: Share of each declared bound that sensor errors make use of, 0 to 1.
     """
@@ -149,7 +149,7 @@ class CommonRoadWorld(TrueWorld):
         self.recording = recording
         start, route, self._tracks, self._from_s = _start(recording, seed)
         x_m, y_m, heading_rad, start_mps = start
-        asked_mps = speed_mps or max(_LEAST_SPEED_MPS, start_mps)
+        asked_mps = speed_mps or (start_mps if start_mps > _SLOW_MPS else _TOWN_MPS)
         scenario = Scenario(recording.name, route, _HALF_WIDTH_M, min(asked_mps, vehicle.v_max_mps), SpawnRule(count=0))
         super().__init__(vehicle, scenario, seed, BODY, error_share)
         self._declared_mps = recording.top_speed_mps if obstacle_speed_mps is None else obstacle_speed_mps

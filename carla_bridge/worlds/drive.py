@@ -33,7 +33,8 @@ class Outcome:
         collisions_moving_bounds_held: Those of them before which every declared bound was held: the shield's fault.
         collisions_at_rest: Contacts while it stood: something drove into it.
         causes: How many contacts there were of each cause.
-        min_clearance_m: Least gap between bodies while our vehicle was moving or not [m]; None: nothing came near.
+        min_clearance_m: Least gap to anything, moving or at rest [m]; None: there was nothing.
+        min_clearance_moving_m: Least gap to anything while our vehicle was moving [m].
         backup_share: Share of the time in which the stored backup ran.
         standing_share: Share of the time in which our vehicle stood.
         deadline_median_s: Median of the tolerable deadline over all windows [s]; None without the shield.
@@ -53,6 +54,7 @@ class Outcome:
     collisions_at_rest: int
     causes: dict[str, int]
     min_clearance_m: float | None
+    min_clearance_moving_m: float | None
     backup_share: float
     standing_share: float
     deadline_median_s: float | None
@@ -96,6 +98,7 @@ def drive_world(
         collisions_at_rest=sum(not contact.moving for contact in contacts),
         causes=dict(Counter(contact.cause for contact in contacts)),
         min_clearance_m=report.min_clearance_m,
+        min_clearance_moving_m=world.clearance_moving_m,
         backup_share=episode.backups / windows,
         standing_share=world.standing_s / max(report.time_s, WINDOW_S),
         deadline_median_s=statistics.median(episode.deadlines_s) if episode.deadlines_s else None,

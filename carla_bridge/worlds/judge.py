@@ -91,6 +91,10 @@ class Judge:
         place: Where the vehicle starts.
         broken: Says which declared bounds have been broken so far.
         collisions: Every contact, classified, oldest first.
+        certified: Whether the vehicle started at rest, or has stood since.
+        standing_s: Time that it has stood [s].
+        clearance_moving_m: Least gap to anything while it was moving [m].
+        time_s: Time driven [s].
     """
 
     route: Route
@@ -100,6 +104,7 @@ class Judge:
     collisions: list[Collision] = field(default_factory=list)
     certified: bool = True
     standing_s: float = 0.0
+    clearance_moving_m: float = math.inf
     time_s: float = 0.0
     _driven_m: float = 0.0
     _ticks: int = 0
@@ -152,13 +157,15 @@ class Judge:
 
     def look(self, box: Box, velocity: tuple[float, float], things: Sequence[Thing]) -> None:
         """Judge the gaps to what is on the road now."""
-        touching = set()
+        touching, moving = set(), math.hypot(*velocity) > STANDING_MPS
         for thing in things:
             self._distance_m = min(self._distance_m, math.hypot(thing.body.x_m - box.x_m, thing.body.y_m - box.y_m))
-            if least_gap_m(box, thing.body) > min(self._clearance_m, 10.0):
+            if least_gap_m(box, thing.body) > (self.clearance_moving_m if moving else self._clearance_m):
                 continue
             gap = gap_m(box, thing.body)
             self._clearance_m = min(self._clearance_m, gap)
+            if moving:
+                self.clearance_moving_m = min(self.clearance_moving_m, gap)
             if gap == 0.0:
                 touching.add(thing.name)
                 if thing.name not in self._touching:
@@ -177,10 +184,10 @@ class Judge:
         if all(event.kind != kind for event in self._events):
             self._events.append(Event(self.time_s, kind, detail))
 
-    def report(self, anything: bool) -> Report:
-        """Return the episode in numbers; `anything` says whether there ever was something to keep away from."""
+    def report(self) -> Report:
+        """Return the episode in numbers."""
         progress_m = max(0.0, min(self.route.length_m, self.place.s_m))
-        seen = anything and math.isfinite(self._distance_m)
+        seen = math.isfinite(self._distance_m)
         return Report(
             time_s=self.time_s,
             progress_m=progress_m,
@@ -189,7 +196,7 @@ class Judge:
             kerb_hits=self._kerb_hits,
             off_track=any(event.kind is EventKind.OFF_TRACK for event in self._events),
             min_distance_m=self._distance_m if seen else None,
-            min_clearance_m=self._clearance_m if seen and math.isfinite(self._clearance_m) else None,
+            min_clearance_m=self._clearance_m if seen else None,
             deviation_m=self.place.offset_m,
             mean_deviation_m=self._deviation_sum_m / max(1, self._ticks),
             max_deviation_m=self._deviation_max_m,

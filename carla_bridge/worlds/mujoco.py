@@ -228,7 +228,7 @@ class MujocoWorld(TrueWorld):
             body = thing.body
             distance_m = math.hypot(body.x_m - moving.x_m, body.y_m - moving.y_m)
             gaps = (
-                math.hypot(disc.x_m - body.x_m, disc.y_m - body.y_m) + max(0.0, body.radius_m - disc.radius_m)
+                max(0.0, math.hypot(disc.x_m - body.x_m, disc.y_m - body.y_m) + body.radius_m - disc.radius_m)
                 for disc in self._known
             )
             off_m = min(gaps, default=math.inf)

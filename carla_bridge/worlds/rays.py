@@ -1,11 +1,12 @@
 """From a ray sensor's ranges to obstacle discs.
 
-Neighbouring hits no farther apart than `GAP_M` are one obstacle. Three hits or more on a round obstacle lie on its
-circle, found by least squares on
+Hits of neighbouring rays no farther apart than `GAP_M` and `GAP_RAYS` times the rays' own distance are one obstacle.
+Three hits or more on a round obstacle lie on its circle, found by least squares on
 
-    x^2 + y^2 = 2 a x + 2 b y + c,      centre (a, b), radius sqrt(c + a^2 + b^2);
+    x^2 + y^2 = 2 a x + 2 b y + c,      centre (a, b), radius sqrt(c + a^2 + b^2).
 
-fewer hits, or a circle that no obstacle can have, are taken for the least disc there may be behind the nearest hit.
+Where that is no circle that an obstacle can have, the hits are of several: one disc is told that holds every obstacle
+with a hit on its face. Fewer hits are taken for the least obstacle there may be behind the nearest one.
 """
 
 import math
@@ -15,7 +16,7 @@ import numpy as np
 
 from carla_bridge.route import Floats
 
-GAP_M = 0.7
+GAP_M, GAP_RAYS = 0.7, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ def discs_from(angles_rad: Floats, ranges_m: Floats, least_m: float, most_m: flo
     order = np.flatnonzero(hit)
     apart = np.hypot(*(points - np.roll(points, 1, axis=0)).T)
     beside = (order - np.roll(order, 1)) % len(angles_rad) == 1
-    begins = ~beside | (apart > GAP_M)
+    own = ranges_m[hit] * (angles_rad[1] - angles_rad[0])
+    begins = ~beside | (apart > GAP_M + GAP_RAYS * own)
     if not begins.any():
         begins[0] = True
     first = int(np.flatnonzero(begins)[0])
@@ -59,6 +61,9 @@ def _disc(points: Floats, least_m: float, most_m: float) -> Seen:
         square = c + a * a + b * b
         if rank == 3 and square > 0.0 and 0.9 * least_m <= math.sqrt(square) <= 1.1 * most_m:
             return Seen(float(a), float(b), math.sqrt(square), len(points))
+        middle = points.mean(axis=0)
+        spread = float(np.hypot(*(points - middle).T).max())
+        return Seen(float(middle[0]), float(middle[1]), spread + 2.0 * most_m, len(points))
     nearest = points[int(np.argmin(np.hypot(*points.T)))]
     range_m = max(1e-9, float(np.hypot(*nearest)))
     centre = nearest * (range_m + least_m) / range_m
