@@ -33,7 +33,7 @@ def drive(*arguments: str) -> Any:
 
 @pytest.mark.timeout(60)
 def test_an_episode_is_safe_and_offloading_saves() -> None:
-    rows = drive("--policy", "uniform", "--duration-s", "5")
+    rows = drive("--policy", "uniform", "--duration-s", "3")
     row = rows["uniform"]
     assert row.keys() >= KEYS
     assert (row["collisions"], row["late_controls"]) == (0, 0)
@@ -43,7 +43,7 @@ def test_an_episode_is_safe_and_offloading_saves() -> None:
 
 @pytest.mark.timeout(60)
 def test_killed_processes_cost_neither_safety_nor_the_episode() -> None:
-    rows = drive("--policy", "local", "--duration-s", "6", "--kill", "edge@1", "--kill", "daemon@2.5")
+    rows = drive("--policy", "local", "--duration-s", "4", "--kill", "edge@1", "--kill", "daemon@1.5")
     row = rows["local"]
     assert (row["collisions"], row["late_controls"]) == (0, 0)
     assert row["kills"] == ["edge", "daemon"]
