@@ -9,8 +9,6 @@ processor time of the daemon is told for both.
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,12 +17,12 @@ from pathlib import Path
 
 import machine
 import numpy as np
+from daemon import serving
 from onnx import TensorProto, helper, numpy_helper
 
 import headway
 from devices.package import Exit, SegmentSource, write_package
 
-ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 512
 LAYERS = {"tiny": 1, "small": 12, "large": 400}
 KEEP_WARM_MS = 5
@@ -52,22 +50,12 @@ def write_model(folder: Path, name: str, layers: int) -> None:
 @contextmanager
 def daemon(repository: Path, folder: Path, keep_warm_ms: int | None) -> Iterator[tuple[headway.Client, int]]:
     """Start a daemon; yield a client and the daemon's process id."""
-    path = folder / f"{keep_warm_ms}.sock"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    if keep_warm_ms is not None:
-        environment["HEADWAY_SERVE_KEEP_WARM_MS"] = str(keep_warm_ms)
-    command = [sys.executable, "-P", "-m", "runtime.cli.main", "serve", "--socket", str(path)]
-    guard = folder / "guard.sock"
-    arguments = [*command, "--repository", str(repository), "--guard-socket", str(guard)]
-    with subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            with headway.Client(path, timeout_s=30.0) as client:
-                while not client.status()["ready"]:
-                    time.sleep(0.05)
-                yield client, process.pid
-        finally:
-            process.terminate()
-            process.wait()
+    settings = {} if keep_warm_ms is None else {"HEADWAY_SERVE_KEEP_WARM_MS": str(keep_warm_ms)}
+    with (
+        serving(folder / str(keep_warm_ms), ["--repository", str(repository)], settings) as served,
+        headway.Client(served.path, timeout_s=30.0) as client,
+    ):
+        yield client, served.pid
 
 
 def cpu_s(pid: int) -> float:
@@ -120,15 +108,12 @@ def main() -> None:
         folder = Path(name)
         for model, layers in LAYERS.items():
             write_model(folder / "models", model, layers)
-        guard = 0
         for keep_warm_ms in (None, KEEP_WARM_MS):
             with daemon(folder / "models", folder, keep_warm_ms) as (client, pid):
-                guard = client.status()["guard"]["pid"]
                 for model, figures in measure(client, pid, chosen.pauses).items():
                     told = f"{model}, {'cold' if keep_warm_ms is None else f'kept warm every {keep_warm_ms} ms'}"
                     results[told] = figures
                     print(machine.line(told, figures), flush=True)
-        os.kill(guard, 15)
     machine.keep(chosen.json, where, results)
 
 

@@ -13,10 +13,7 @@ of what Python and onnxruntime need has left the caches.
 import argparse
 import itertools
 import multiprocessing
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,12 +26,12 @@ import msgpack
 import numpy as np
 import onnx
 import zmq
+from daemon import serving
 from onnx import TensorProto, helper
 
 import headway
 from devices.package import Exit, SegmentSource, write_package
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE = 37_500
 BLOCKS = 12
 GAP_S = 0.02
@@ -98,26 +95,12 @@ def bare_echo(path: Path, array: np.ndarray) -> Iterator[Trip]:
 
 @contextmanager
 def daemon(folder: Path, keep_warm_ms: int = 0) -> Iterator[Path]:
-    """Start `headway serve` with the identity and wait until it is ready."""
+    """Start `headway serve` with the identity; yield its socket once it is ready."""
     folder.mkdir(exist_ok=True)
     write_identity(folder / "identity")
-    path = folder / "d.sock"
-    command = [sys.executable, "-P", "-m", "runtime.cli.main", "serve", "--socket", str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    if keep_warm_ms:
-        environment["HEADWAY_SERVE_KEEP_WARM_MS"] = str(keep_warm_ms)
-    arguments = [*command, "--package", str(folder / "identity")]
-    with subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            with headway.Client(path, timeout_s=20.0) as client:
-                while not client.status()["ready"]:
-                    time.sleep(0.05)
-                guard = client.status()["guard"]["pid"]
-            yield path
-            os.kill(guard, 15)
-        finally:
-            process.terminate()
-            process.wait()
+    settings = {"HEADWAY_SERVE_KEEP_WARM_MS": str(keep_warm_ms)} if keep_warm_ms else {}
+    with serving(folder, ["--package", str(folder / "identity")], settings) as served:
+        yield served.path
 
 
 def request(client: headway.Client, array: np.ndarray) -> Trip:
