@@ -25,6 +25,7 @@ def top(
     from runtime.observe.top.screen import screen
     from runtime.serve.sockets import runtime_folder
 
+    console = Console()
     daemon = socket or runtime_folder() / "headway.sock"
     with Gatherer(guard_socket or daemon.with_name("headway-guard.sock"), daemon) as gatherer:
         if once or as_json:
@@ -33,12 +34,12 @@ def top(
             if as_json:
                 typer.echo(json.dumps(state))
             else:
-                Console().print(screen(state))
+                console.print(screen(state, console.width))
             return
         try:
-            with Live(screen(gatherer.snapshot()), auto_refresh=False, screen=True) as live:
+            with Live(console=console, auto_refresh=False, screen=True) as live:
                 while True:
                     time.sleep(_PERIOD_S)
-                    live.update(screen(gatherer.snapshot()), refresh=True)
+                    live.update(screen(gatherer.snapshot(), console.width), refresh=True)
         except KeyboardInterrupt:
             return

@@ -61,7 +61,8 @@ class Feed:
     def _take_tick(self, tick: Tick) -> None:
         self._tick, self._heard_s = tick, time.monotonic()
         self._reasons[tick.decision.reason] += 1
-        self._deadlines.append((tick.now_s, tick.decision.deadline_s, tick.decision.mode))
+        deadline_s = 0.0 if tick.exceeded else tick.decision.deadline_s
+        self._deadlines.append((tick.now_s, deadline_s, tick.decision.mode))
         _forget(self._deadlines, tick.now_s - _HISTORY_S)
 
     def _take_request(self, heard: Heard) -> None:
@@ -123,7 +124,8 @@ class Feed:
             "driven": True,
             "mode": decision.mode,
             "reason": decision.reason,
-            "deadline_s": min(decision.deadline_s, 99.0),
+            "deadline_s": 0.0 if tick.exceeded else min(decision.deadline_s, 99.0),
+            "exceeded": tick.exceeded,
             "held_s": held_s,
             "limited_by": decision.limited_by,
             "intervened": decision.intervened,

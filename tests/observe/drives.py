@@ -16,6 +16,7 @@ from shield.vehicle import load_vehicle
 from tests.processes import end, end_owner, start, wait_for
 
 PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
+_START_S = 60.0
 
 
 def free_port() -> int:
@@ -59,7 +60,7 @@ def driven(folder: Path, *extra: str) -> Iterator[Driven]:
         return False
 
     try:
-        wait_for(ready)
+        wait_for(ready, _START_S)
         yield running
     finally:
         process.terminate()

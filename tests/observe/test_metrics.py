@@ -19,7 +19,7 @@ from tests.observe.drives import Driven, driven
 from tests.processes import end, run, start
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-pytestmark = pytest.mark.timeout(60)  # several processes start for them
+pytestmark = pytest.mark.timeout(120)  # several processes start for them
 
 
 @pytest.fixture(scope="module")

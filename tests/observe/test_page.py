@@ -12,7 +12,7 @@ from tests.observe.drives import Driven, driven, free_port
 from tests.processes import run, wait_for
 
 CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.timeout(60)  # five processes and a browser start for them
+pytestmark = pytest.mark.timeout(120)  # five processes and a browser start for them
 
 
 @pytest.fixture(scope="module")

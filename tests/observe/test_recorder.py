@@ -24,7 +24,7 @@ from runtime.observe.replay.replay import replay
 from tests.observe.drives import driven
 from tests.processes import end, run, start, wait_for
 
-pytestmark = pytest.mark.timeout(60)  # a daemon, a guard, two recorders and a drive start for them
+pytestmark = pytest.mark.timeout(120)  # a daemon, a guard, two recorders and a drive start for them
 SHADES = (0, 60, 120, 255)
 
 

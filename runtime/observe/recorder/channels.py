@@ -134,6 +134,7 @@ TICK = Channel(
         proposal=_PROPOSAL,
         decision=_DECISION,
         memory=_ANY_OBJECT,
+        exceeded=_TEXT,
     ),
 )
 DECISION = Channel(

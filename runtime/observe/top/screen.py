@@ -1,28 +1,55 @@
 """The state of guard and daemon as a terminal shows it."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from runtime.observe.top.picture import picture
+
 _BARS = " ▁▂▃▄▅▆▇█"
-_FULL_S = 0.5
-_WIDE = 40
+_LEAST_S = 0.01
+_DECADES = 3.0
+_WIDE = 30
+_TWO_COLUMNS = 84
+_HIGH = 16
 
 
-def screen(state: Mapping[str, Any]) -> RenderableType:
-    """Return what to print of a feed's snapshot."""
-    return Group(
-        _head(state),
+def screen(state: Mapping[str, Any], width: int) -> RenderableType:
+    """Return what to print of a feed's snapshot on a terminal so many characters wide."""
+    about = (
         _deadline(state),
-        Columns([_counts("exits", state["exits"]), _counts("windows", state["windows"])], equal=True, expand=True),
+        _side_by_side(_counts("exits", state["exits"]), _counts("windows", state["windows"])),
         _devices(state),
         _link(state),
     )
+    if width < _TWO_COLUMNS:
+        return Group(_head(state), _view(state, width - 4), *about)
+    return Group(_head(state), _side_by_side(_view(state, 2 * width // 5 - 5), Group(*about), ratios=(2, 3)))
+
+
+def _side_by_side(*parts: RenderableType, ratios: tuple[int, ...] = (1, 1)) -> Table:
+    grid = Table.grid(expand=True)
+    for ratio in ratios:
+        grid.add_column(ratio=ratio)
+    grid.add_row(*parts)
+    return grid
+
+
+def _view(state: Mapping[str, Any], width: int) -> Panel:
+    guard = state["guard"]
+    view = None if guard is None or not guard["driven"] else guard["view"]
+    if view is None:
+        drawn = Text("no vehicle is driven" + "\n" * (_HIGH - 1), style="dim")
+    else:
+        drawn = picture(view, max(10, width), _HIGH)
+    legend = Text("held", style="bold blue").append("  tolerable", style="not bold dim blue")
+    legend.append("  backup", style="bold yellow").append("  obstacle", style="not bold dim default")
+    return Panel(Group(drawn, legend), title="top view, 50 m ahead", title_align="left")
 
 
 def _head(state: Mapping[str, Any]) -> Text:
@@ -50,19 +77,22 @@ def _deadline(state: Mapping[str, Any]) -> Panel:
         return Panel(Text("no vehicle is driven", style="dim"), title="tolerable deadline", title_align="left")
     deadline_s = guard["deadline_s"]
     style = "red" if deadline_s < 0.04 else "yellow" if deadline_s < 0.12 else "green"
-    filled = round(_WIDE * min(1.0, deadline_s / _FULL_S))
+    filled = round(_WIDE * _share(deadline_s))
     bar = Text("█" * filled, style=style).append("░" * (_WIDE - filled), style="dim")
     bar.append(f"  {_duration(deadline_s)}", style=f"bold {style}").append(
         f"  limited by {_plain(guard['limited_by'])}"
     )
-    mode = Text(f"{guard['mode']}", style="bold red" if guard["mode"] == "backup" else "bold green")
-    mode.append(f": {_plain(guard['reason'])}", style="default")
+    mode = Text().append(guard["mode"], style="bold red" if guard["mode"] == "backup" else "bold green")
+    mode.append(f": {_plain(guard['reason'])}")
     if guard["speed_mps"] is not None:
-        mode.append(f"   {guard['speed_mps']:.1f} m/s", style="default")
+        mode.append(f"   {guard['speed_mps']:.1f} m/s")
     if guard["manoeuvre"] is not None:
         mode.append(f"   backup: {_plain(guard['manoeuvre'])}", style="dim")
+    if guard["exceeded"]:
+        mode.append(f"\nexceeded: {guard['exceeded']}; the vehicle slows down", style="bold red")
     values = [value for _, value, _ in state["deadlines"]]
-    return Panel(Group(bar, Text(_spark(values), style="blue"), mode), title="tolerable deadline", title_align="left")
+    title = "tolerable deadline, 10 ms to 10 s"
+    return Panel(Group(bar, Text(_spark(values), style="blue"), mode), title=title, title_align="left")
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> Panel:
@@ -71,7 +101,7 @@ def _counts(title: str, counts: Mapping[str, int]) -> Panel:
     for name, count in counts.items():
         share = count / total
         table.add_row(
-            _plain(name), Text("█" * round(16 * share), style="blue"), f"{share:.0%}", Text(str(count), style="dim")
+            _plain(name), Text("█" * round(8 * share), style="blue"), f"{share:.0%}", Text(str(count), style="dim")
         )
     return Panel(table if counts else Text("none yet", style="dim"), title=title, title_align="left")
 
@@ -87,7 +117,7 @@ def _devices(state: Mapping[str, Any]) -> Panel:
         share = min(1.0, busy_s)
         queued = daemon.get("queued", {}).get(device, 0)
         table.add_row(
-            device, Text("█" * round(30 * share) or "·", style="cyan"), f"{share:.0%} busy", f"{queued} waiting"
+            device, Text("█" * round(12 * share) or "·", style="cyan"), f"{share:.0%} busy", f"{queued} waiting"
         )
     return Panel(table if busy else Text("none", style="dim"), title="devices, last second", title_align="left")
 
@@ -110,12 +140,17 @@ def _link(state: Mapping[str, Any]) -> Panel:
 
 def _spark(values: list[float]) -> str:
     """Return the last values as a line of bars, each the least of its stretch: what is short is what counts."""
-    width = 60
+    width = 45
     if not values:
         return ""
     size = max(1, -(-len(values) // width))
     stretches = [min(values[start : start + size]) for start in range(0, len(values), size)]
-    return "".join(_BARS[round((len(_BARS) - 1) * min(1.0, value / _FULL_S))] for value in stretches)
+    return "".join(_BARS[round((len(_BARS) - 1) * _share(value))] for value in stretches)
+
+
+def _share(deadline_s: float) -> float:
+    """Return where a deadline stands between 10 ms and 10 s, by its logarithm."""
+    return min(1.0, max(0.0, math.log10(max(deadline_s, _LEAST_S) / _LEAST_S) / _DECADES))
 
 
 def _duration(seconds: float) -> str:
@@ -123,4 +158,4 @@ def _duration(seconds: float) -> str:
 
 
 def _plain(word: str) -> str:
-    return str(word).replace("_", " ")
+    return str(word).replace("_", " ").replace(":", " ")

@@ -4,6 +4,7 @@ const byId = (id) => document.getElementById(id);
 const WINDOW_S = 0.02;
 const HISTORY_S = 10;
 const TIMELINE_S = 1;
+const LASTS_S = 0.1;
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -59,8 +60,6 @@ function drawTop(guard) {
     context.strokeStyle = color("--line");
     context.lineWidth = 1;
     context.stroke();
-    context.fillStyle = color("--quiet");
-    context.fillText(`${ring} m`, width / 2 + 5, height * 0.8 - ring * scale - 4);
   }
   for (const [x, y, radius] of view.obstacles) {
     const [px, py] = place([x, y]);
@@ -68,6 +67,14 @@ function drawTop(guard) {
     context.arc(px, py, Math.max(2, radius * scale), 0, 2 * Math.PI);
     context.fillStyle = color("--obstacle");
     context.fill();
+    context.strokeStyle = color("--card");
+    context.lineWidth = 1.5;
+    context.stroke();
+  }
+  context.fillStyle = color("--quiet");
+  for (const ring of [10, 20, 30, 40]) {
+    const across = width / 2 + 0.5 * ring * scale, up = height * 0.8 - 0.866 * ring * scale;
+    context.fillText(`${ring} m`, across + 5, up - 3);
   }
   path(context, view.held.slice(view.certain).map(place), color("--held"), 3, [1, 6]);
   path(context, view.backup.map(place), color("--backup"), 3, [9, 6]);
@@ -79,27 +86,31 @@ function drawTop(guard) {
   context.fill();
 }
 
-function drawSeries(id, rows, top, paint, unit) {
+// Each value lasts until the next, or until it is too old to.
+function drawSeries(id, rows, marks, share, paint) {
   const { context, width, height } = pen(byId(id));
   const right = width - 56, base = height - 4;
   context.strokeStyle = color("--line");
   context.fillStyle = color("--quiet");
   context.textAlign = "left";
-  for (const share of [0, 0.5, 1]) {
-    const y = base - share * (height - 14);
+  for (const [value, label] of marks) {
+    const y = base - share(value) * (height - 14);
     context.beginPath();
     context.moveTo(0, y);
     context.lineTo(right, y);
     context.lineWidth = 1;
     context.stroke();
-    context.fillText(`${+(top * share).toPrecision(3)}${unit}`, right + 5, y + 4);
+    context.fillText(label, right + 5, y + 4);
   }
-  for (const [at, value, kind] of rows) {
-    const x = right * (1 + at / HISTORY_S), y = base - Math.min(1, value / top) * (height - 14);
-    if (x < 0) continue;
+  rows.forEach(([at, value, kind], index) => {
+    const next = index + 1 < rows.length ? rows[index + 1][0] : at + WINDOW_S;
+    const until = Math.min(next, at + LASTS_S, 0);
+    const x = Math.max(0, Math.round(right * (1 + at / HISTORY_S))), end = Math.round(right * (1 + until / HISTORY_S));
+    if (end <= x) return;
+    const y = base - Math.max(share(value) * (height - 14), 2);
     context.fillStyle = paint(kind);
-    context.fillRect(x, y, Math.max(1.5, (right * WINDOW_S) / HISTORY_S), base - y + 1);
-  }
+    context.fillRect(x, y, end - x, base - y + 1);
+  });
 }
 
 const hues = new Map();
@@ -179,7 +190,8 @@ function shares(counts) {
   return Object.entries(counts).map(([name, count]) => [name, `${count}`, count / total]);
 }
 
-const plain = (word) => String(word).replaceAll("_", " ");
+const plain = (word) => String(word).replaceAll("_", " ").replaceAll(":", " ");
+const byDecades = (seconds) => Math.min(1, Math.max(0, Math.log10(Math.max(seconds, 0.01) / 0.01) / 3));
 
 function showHead(state) {
   const { daemon, guard } = state;
@@ -202,19 +214,21 @@ function showDeadline(guard, history) {
   const driven = guard && guard.driven;
   const bar = byId("deadline-bar");
   text("deadline", driven ? duration(guard.deadline_s) : "–");
-  text("deadline-why", driven ? `limited by ${plain(guard.limited_by)}; bar and curve end at 500 ms` : "");
-  const share = driven ? Math.min(1, guard.deadline_s / 0.5) : 0;
+  const why = driven && (guard.exceeded ? `${guard.exceeded} exceeded: the vehicle slows down` : `limited by ${plain(guard.limited_by)}`);
+  text("deadline-why", why || "");
+  const share = driven ? byDecades(guard.deadline_s) : 0;
   bar.style.transform = `scaleX(${share})`;
-  bar.dataset.kind = share < 0.08 ? "bad" : share < 0.24 ? "warn" : "good";
-  drawSeries("deadlines", history.map(([at, value, mode]) => [at, 1e3 * value, mode]), 500,
-    (mode) => color(mode === "backup" ? "--bad" : "--held"), " ms");
+  bar.dataset.kind = share < byDecades(0.04) ? "bad" : share < byDecades(0.12) ? "warn" : "good";
+  drawSeries("deadlines", history, [[0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"]], byDecades,
+    (mode) => color(mode === "backup" ? "--bad" : "--held"));
 }
 
 function showEnergy(energy) {
   const mean = energy.reduce((sum, row) => sum + row[1], 0) / (energy.length || 1);
   text("energy", energy.length ? mean.toFixed(1) : "–");
   const top = Math.max(10, ...energy.map((row) => row[1]));
-  drawSeries("energies", energy, top, (action) => color(action.includes("local") ? "--held" : "--s1"), "");
+  const marks = [0, 0.5 * top, top].map((value) => [value, `${+value.toPrecision(3)}`]);
+  drawSeries("energies", energy, marks, (value) => value / top, (action) => color(action.includes("local") ? "--held" : "--s1"));
 }
 
 function showEdge(state) {
