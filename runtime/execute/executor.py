@@ -281,15 +281,17 @@ class Executor:
 
     # Requests
 
-    def submit(self, request: Request, on_done: OnDone) -> None:
+    def submit(self, request: Request, on_done: OnDone, model: ServedModel | None = None) -> None:
         """Take a request; `on_done` gets its one reply.
 
+        Args:
+            model: What `prepare` has loaded, to run it on; None: what is served by the name it asks for.
         Raises:
             ClosedError: The executor was closed.
         """
         if self._closed:
             raise ClosedError(f"cannot take request {request.id!r}: the executor was closed")
-        job = self._admit(request, on_done)
+        job = self._admit(request, on_done, model)
         if job is None:
             return
         with self._lock:
@@ -399,13 +401,13 @@ class Executor:
                 finally:
                     worker.gate.release()
 
-    def _admit(self, request: Request, on_done: OnDone) -> Job | None:
+    def _admit(self, request: Request, on_done: OnDone, model: ServedModel | None = None) -> Job | None:
         """Make a job of a request, or turn it down."""
         if self._draining:
             self._turn_down(request, on_done, Status.UNAVAILABLE, "the executor is draining: ask another one")
             return None
         try:
-            model = self.model(request.model, request.version)
+            model = model or self.model(request.model, request.version)
             first_exit = 0 if request.least_exit is None else model.package.exit_index(request.least_exit)
             check_inputs(model.package.inputs, request.inputs)
         except (ModelNotFoundError, KeyError, InputError) as error:

@@ -23,9 +23,10 @@ from typing import Any
 
 from devices.package import Package
 from devices.tensor import Array
+from runtime.execute.errors import ClosedError
 from runtime.execute.executor import Executor, ExecutorStats
 from runtime.execute.model import ServedModel
-from runtime.execute.request import Reply, Request
+from runtime.execute.request import Reply, Request, Status
 from runtime.observe.watch import DriftWatch
 from runtime.serve.bound import GuardBound
 from runtime.serve.events import EventHub, Topic
@@ -181,14 +182,37 @@ class Service:
         Raises:
             ClosedError: The daemon has ended.
         """
-        self._executor.submit(request, on_done)
+        watched = on_done if self._plans is None else partial(self._pass_on, request, on_done)
+        self._executor.submit(request, watched)
+
+    def _pass_on(self, request: Request, on_done: Callable[[Reply], None], reply: Reply) -> None:
+        """Give a reply on; where a device has failed, run the request on a plan without it first, as time is left."""
+        instead = self._instead_of(reply)
+        if self._plans is None or instead is None:
+            on_done(reply)
+            return
+        self._plans.take(reply)
+
+        def better_of_both(second: Reply) -> None:
+            on_done(second if second.status is Status.OK else reply)
+
+        try:
+            self._executor.submit(request, better_of_both, instead)
+        except ClosedError:
+            on_done(reply)
+
+    def _instead_of(self, reply: Reply) -> ServedModel | None:
+        failed = reply.status is Status.UNAVAILABLE and (reply.time_left_s is None or reply.time_left_s > 0.0)
+        return self._plans.instead_of(reply) if failed and self._plans is not None else None
 
     def run_inline(self, request: Request) -> Reply | None:
         """Run a quick request on this thread if its device is idle; None if it should be submitted instead.
 
         For a front end whose one thread has nothing better to do; saves two thread switches.
         """
-        return self._executor.run_inline(request)
+        reply = self._executor.run_inline(request)
+        # What a device has failed is submitted instead: then it is run elsewhere.
+        return None if reply is not None and self._instead_of(reply) is not None else reply
 
     def keep_warm(self) -> None:
         """Run quick models on zeros where their devices are idle; for the thread that would run them inline.

@@ -104,6 +104,7 @@ def told(client: headway.Client) -> dict[str, Any]:
     return plan
 
 
+@pytest.mark.timeout(60)
 def test_a_device_lost_in_mid_run_switches_the_plan_and_says_so(folder: Path) -> None:
     plans(folder / "plans", problem("cpu:0+f32", "cpu"))
     path = configured(folder, ["cpu:0+f32", "cpu"])
@@ -116,9 +117,8 @@ def test_a_device_lost_in_mid_run_switches_the_plan_and_says_so(folder: Path) ->
             assert first["why"].startswith("the cheapest that fits")
             assert first["lost"] == {}
             Path(f"{path}.gone").touch()
-            for _ in range(3):
-                with pytest.raises(headway.HeadwayError, match="does not answer"):
-                    used(client)
+            for _ in range(3):  # what it fails is run on what stands in for it, within the same request
+                assert used(client) == {"cpu"}
             wait_for(lambda: told(client)["switches"] == 1)
             assert used(client) == {"cpu"}
             then = told(client)
@@ -130,6 +130,7 @@ def test_a_device_lost_in_mid_run_switches_the_plan_and_says_so(folder: Path) ->
         end_owner(folder / "headway-guard.sock")
 
 
+@pytest.mark.timeout(60)
 def test_a_worker_that_dies_in_mid_run_switches_the_plan(folder: Path) -> None:
     plans(folder / "plans", problem("cpu:0+f32", "cpu"))
     path = configured(folder, ["cpu:0+f32", "cpu"])
@@ -139,8 +140,7 @@ def test_a_worker_that_dies_in_mid_run_switches_the_plan(folder: Path) -> None:
         with headway.Client(folder / "d.sock", timeout_s=10.0) as client:
             assert used(client) == {"cpu:0+f32"}
             Path(f"{path}.dead").touch()
-            with pytest.raises(headway.HeadwayError, match="takes the thread along"):
-                used(client)
+            assert used(client) == {"cpu"}  # the same request, run on what stands in
             wait_for(lambda: told(client)["switches"] == 1)
             assert used(client) == {"cpu"}
             assert "the worker of cpu:0+f32 has died" in told(client)["lost"]["cpu:0+f32"]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -48,10 +49,10 @@ class Loads:
     ) -> Any:
         self.last_exits.append(last_exit)
         self.spares.append(spare)
-        return dict(placement)
+        return SimpleNamespace(package=package, placement=dict(placement), devices=(*{*placement.values()},))
 
     def serve(self, model: Any) -> None:
-        self.served.append(model)
+        self.served.append(model.placement)
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,29 @@ def test_three_failures_in_a_row_lose_a_device_for_a_while(tmp_path: Path) -> No
     ]
     assert [each["to"] for each in everything["last_switches"]] == ["plan1", "plan2", "plan1"]
     assert everything["last_switches"][1]["why"].startswith("cpu:1 is lost: plan1 can't run")
+
+
+@pytest.mark.parametrize(("kept", "loaded"), [(1, 1), (2, 2), (3, 2)])
+def test_what_stands_in_for_a_device_is_loaded_beside(tmp_path: Path, kept: int, loaded: int) -> None:
+    """cpu:1 is cheap and in force; the other plan, which lacks it, is loaded where there is room for two."""
+    rig = Rig(tmp_path, kept=kept)
+    assert len(rig.loads.spares) == loaded
+    assert len(rig.loads.served) == 1
+    failed = Reply(1, Status.UNAVAILABLE, "segment 'x' failed on cpu:1: gone", model="driving")
+    instead = rig.plans.instead_of(failed)
+    assert (instead is not None) is (loaded == 2)
+    if instead is not None:
+        assert instead.devices == ("cpu:0",)
+    assert rig.plans.instead_of(replace(failed, message="the request makes no sense")) is None
+    assert rig.plans.instead_of(replace(failed, model="another")) is None
+
+
+def test_what_stands_in_is_itself_without_lost_devices(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.loads.lost = {"cpu:0": "the worker of cpu:0 has died"}
+    rig.later()
+    failed = Reply(1, Status.UNAVAILABLE, "segment 'x' failed on cpu:1: gone", model="driving")
+    assert rig.plans.instead_of(failed) is None
 
 
 def test_blame_and_success() -> None:

@@ -50,6 +50,7 @@ class Loading:
     def __init__(self, packages: Mapping[str, Package], devices: Sequence[str], kept: int) -> None:
         self._packages, self._devices, self._kept = packages, list(devices), kept
         self._loaded: OrderedDict[str, list[ServedModel]] = OrderedDict()
+        self._ready: tuple[ServedModel, ...] = ()  # of all of them, the plan used last coming last; for other threads
 
     def load(self, runner: Runner, name: str, plan: Plan, lost: Collection[str]) -> list[ServedModel]:
         """Return a plan's models, loaded; the plans used longest ago go.
@@ -71,22 +72,35 @@ class Loading:
         self._loaded.move_to_end(name)
         while len(self._loaded) > self._kept:
             self._loaded.popitem(last=False)
+        self._ready = tuple(model for models in self._loaded.values() for model in models)
         return self._loaded[name]
+
+    def without(self, model: str, devices: Collection[str]) -> ServedModel | None:
+        """Return a model that is loaded and runs on none of `devices`, of the plan used last; from any thread."""
+        return next(
+            (each for each in reversed(self._ready) if each.package.name == model and not {*each.devices} & {*devices}),
+            None,
+        )
 
     def load_beside(
         self, runner: Runner, name: str, plans: Mapping[str, Plan], away: Collection[str], lost: Collection[str]
     ) -> None:
-        """Load the cheapest plan without edge servers (`away`) beside the one that is called `name` and has some."""
-        unusable = {*away, *lost}
-        here = [other for other, plan in plans.items() if not used_by(plan) & unusable]
-        if self._kept < 2 or not here or not used_by(plans[name]) & {*away}:
-            return
-        cheapest = min(here, key=lambda other: plans[other].energy_mj)
-        try:
-            self.load(runner, cheapest, plans[cheapest], lost)
-        except DeviceError as error:
-            _log.warning("%s could not be loaded beside: %s", cheapest, error)
-        self._loaded.move_to_end(name)
+        """Load what stands in for the plan that is called `name`, where that is not loaded yet and there is room.
+
+        The cheapest plan without edge servers (`away`) where it uses some; otherwise, for one device of it after the
+        other, the cheapest one without that.
+        """
+        used, unusable = used_by(plans[name]), {*away, *lost}
+        for missing in [used & {*away}] if used & {*away} else [{device} for device in sorted(used)]:
+            here = [other for other, plan in plans.items() if not used_by(plan) & (unusable | missing)]
+            if len(self._loaded) >= self._kept or not here or any(other in here for other in self._loaded):
+                continue
+            cheapest = min(here, key=lambda other: plans[other].energy_mj)
+            try:
+                self.load(runner, cheapest, plans[cheapest], lost)
+            except DeviceError as error:
+                _log.warning("%s could not be loaded beside: %s", cheapest, error)
+            self._loaded.move_to_end(name)
 
     def _spare(self, plan: Plan, lost: Collection[str]) -> str:
         """Return the device here that takes over from edge servers: the plan's own, where it has one."""

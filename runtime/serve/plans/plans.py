@@ -2,7 +2,8 @@
 
 The chooser takes the cheapest plan whose p99 keeps the deadline. Looking, choosing and loading happen on one thread of
 their own; until a new placement is warm the old one serves. The last few plans stay loaded, so that what was in force a
-moment ago is again at once. While an edge server is asked, a plan without it is loaded, too.
+moment ago is again at once. While an edge server is asked, a plan without it is loaded, too; otherwise one without a
+device of the plan in force, which takes over what that device fails.
 """
 
 import logging
@@ -21,6 +22,7 @@ from offload.throttle import Throttle
 from runtime.config import PlansSection
 from runtime.errors import ConfigurationError
 from runtime.execute.edge import EdgeDevice
+from runtime.execute.model import ServedModel
 from runtime.execute.request import Reply
 from runtime.plan.chooser import Choice, PlanChooser
 from runtime.plan.conditions import Conditions
@@ -88,7 +90,7 @@ class Plans:
         self._problem, self._levels = found.problem, found.levels
         self._plans, self._left_out = dict(found.plans), dict(found.left_out)
         for name, reason in self._left_out.items():
-            _log.warning("%s is left out: it %s", name, reason)
+            _log.warning("%s is left out: it %s", name, reason, extra={"code": "plan_left_out", "plan": name})
         self._chooser = self._make_chooser()
         local = [device.name for device in self._problem.devices if device.name in devices]
         self._replies = Replies(local, lost)
@@ -132,18 +134,23 @@ class Plans:
         with self._lock:
             self._replies.take(reply, self._planned_s, self._clock.now_s())
 
+    def instead_of(self, reply: Reply) -> ServedModel | None:
+        """Return what a request can run on whose device has failed: loaded, and without it; None where nothing is."""
+        with self._lock:
+            blamed = self._replies.blamed(reply.message)
+        return None if blamed is None else self._loading.without(reply.model, {blamed, *self._was_lost})
+
     def begin(self, runner: Runner) -> None:
-        """Load the first plan, and one without edge servers beside it.
+        """Load the first plan, and what stands in for it beside it.
 
         Raises:
             ConfigurationError: None can run.
         """
         for name, why in self._edges.await_connected().items():
-            _log.warning("edge server %s does not answer: %s", name, why)
+            _log.warning("edge server %s does not answer: %s", name, why, extra={"code": "edge_silent", "edge": name})
         self.consider(runner)
         if self._in_force is None:
             raise ConfigurationError(f"serve.plans: every plan needs a lost device: {self.status()['lost']}")
-        self._loading.load_beside(runner, self._in_force, self._plans, self._edges.names, self._was_lost)
 
     def consider(self, runner: Runner) -> None:
         """Choose for the conditions of now, and load what is new in force; on the thread that may take its time."""
@@ -161,12 +168,13 @@ class Plans:
         self._choice = choice
         name = None if choice.index is None else [*self._plans][choice.index]
         if name is None:
-            _log.error("no plan is left: %s", choice.reason)
+            _log.error("no plan is left: %s", choice.reason, extra={"code": "no_plan"})
         elif not self._put_in_force(runner, name):
             self.consider(runner)
             return
         else:
-            (_log.info if choice.fits else _log.warning)("%s in force: %s", name, choice.reason)
+            told = {"code": "plan_in_force", "plan": name, "fits": choice.fits}
+            (_log.info if choice.fits else _log.warning)("%s in force: %s", name, choice.reason, extra=told)
         p99_ms = None if math.isinf(choice.p99_s) else choice.p99_s / _MS
         switch = Switch(self._clock.now_s(), self._in_force, name, p99_ms, choice.fits, choice.reason)
         self._in_force = name
@@ -174,6 +182,8 @@ class Plans:
         self._switches.append(switch)
         if self.on_switch is not None:
             self.on_switch(switch.table())
+        if name is not None:
+            self._loading.load_beside(runner, name, self._plans, self._edges.names, self._was_lost)
 
     def status(self) -> dict[str, Any]:
         """Return what `headway status` tells of the plans."""
@@ -225,7 +235,7 @@ class Plans:
             try:
                 levels.restore()
             except ClockError as error:
-                _log.error("the clock of %s could not be set back: %s", name, error)
+                _log.error("the clock of %s could not be set back: %s", name, error, extra={"code": "clock_left"})
 
     def _make_chooser(self) -> PlanChooser:
         names, plans = tuple(self._plans), tuple(self._plans.values())
@@ -276,16 +286,17 @@ class Plans:
     def _tell(self, lost: Mapping[str, str]) -> None:
         """Log what has changed of lost and hot devices."""
         for name in lost.keys() - self._was_lost.keys():
-            _log.warning("device %s is lost: %s", name, lost[name])
+            _log.warning("device %s is lost: %s", name, lost[name], extra={"code": "device_lost", "device": name})
         for name in self._was_lost.keys() - lost.keys():
-            _log.info("device %s is tried again", name)
+            _log.info("device %s is tried again", name, extra={"code": "device_back", "device": name})
         hot = dict(self._board.hot)
         for name in hot.keys() - self._was_hot.keys():
             known = self._hot_slowdown.get(name, self._board.declared_slowdown(name))
             told = "how slow that makes it isn't known" if known is None else f"it takes {known:.3g} times as long"
-            _log.warning("device %s is hot: %s; %s", name, hot[name], told)
+            extra = {"code": "device_hot", "device": name}
+            _log.warning("device %s is hot: %s; %s", name, hot[name], told, extra=extra)
         for name in self._was_hot.keys() - hot.keys():
-            _log.info("device %s is cool again", name)
+            _log.info("device %s is cool again", name, extra={"code": "device_cool", "device": name})
         self._was_lost, self._was_hot = dict(lost), hot
 
     # Loading
@@ -312,7 +323,7 @@ class Plans:
 
     def _bar(self, name: str, why: str) -> None:
         """Leave a plan out from now on, unless it is the last."""
-        _log.error("%s is left out: %s", name, why)
+        _log.error("%s is left out: %s", name, why, extra={"code": "plan_left_out", "plan": name})
         if len(self._plans) == 1:
             raise ConfigurationError(f"serve.plans: the last plan can't run: {why}")
         self._left_out[name] = why
