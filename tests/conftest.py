@@ -1,10 +1,12 @@
 """Fixtures every test may use."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+os.environ.setdefault("HOME", os.path.expanduser("~"))  # CARLA's wheel ends a process that has none
 settings.register_profile(
     "headway", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -9,6 +9,7 @@ needs its exit status leaves by os._exit.
 """
 
 import ctypes
+import os
 import socket
 from importlib import import_module
 from typing import Any
@@ -26,6 +27,7 @@ def load_carla() -> Any:
     Raises:
         SimulatorError: the wheel is not installed.
     """
+    os.environ.setdefault("HOME", os.path.expanduser("~"))  # without one the wheel ends the process as it is loaded
     try:
         return import_module("carla")
     except ImportError as error:
