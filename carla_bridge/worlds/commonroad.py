@@ -276,7 +276,7 @@ def _start(
     if not long:
         raise ScenarioError(f"{recording.name}: no vehicle is seen for {_LEAST_TIME_S} s: only seed 0 can be driven")
     taken = long[int(rng.integers(len(long)))]
-    from_s = taken.start_s + float(rng.uniform(0.0, taken.end_s - taken.start_s - _LEAST_TIME_S))
+    from_s = taken.start_s + float(rng.uniform(0.0, 0.5 * (taken.end_s - taken.start_s)))
     thing = taken.at(from_s)
     if thing is None or not isinstance(thing.body, Box):
         raise ScenarioError(f"{recording.name}: {taken.name} is no car: ours cannot take its place")

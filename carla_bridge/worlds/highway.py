@@ -1,9 +1,10 @@
 """highway-env as a World: its physics, its roads, its drivers; our control in place of its agent's.
 
 The environment's picture of the road has y to the right; here y is to the left. Our vehicle starts at rest
-in the widest gap of its lane amid the traffic. The others brake and change lanes for it as highway-env's drivers do.
+in the widest gap of its lane amid the traffic, which is slowed down from a motorway's speeds to a town's. The others
+brake and change lanes for it as highway-env's drivers do.
 Every other's declared top speed is the road's speed limit, or the greatest speed that any of them starts with, and
-1 m/s for the turn of a body about its middle.
+3.5 m/s for the turn of a body about its middle in a lane change.
 
 Reference: Leurent, An environment for autonomous driving decision-making, https://github.com/Farama-Foundation/HighwayEnv
 """
@@ -34,6 +35,12 @@ BODY = (5.0, 2.0, 0.0)
 ENVIRONMENT = "highway-v0"
 """Which of its environments: a straight road of four lanes."""
 
+LIMIT_MPS = 10.0
+"""Speed limit that the road is given [m/s]; 30 as it comes."""
+
+TURN_MPS = 3.5
+"""What the end of a body may be faster than its middle [m/s]."""
+
 _FRAMES = 2
 _HALF_WIDTH_M = 10.0
 _BESIDE_M = 1.0
@@ -60,7 +67,7 @@ class HighwayWorld(TrueWorld):
         *,
         speed_mps: float | None = None,
         vehicles: int = 10,
-        density: float = 0.4,
+        density: float = 0.6,
         error_share: float = 0.8,
     ) -> None:
         if not math.isclose(vehicle.l_r_m, 0.5 * BODY[0]):
@@ -68,6 +75,7 @@ class HighwayWorld(TrueWorld):
         self._up_mps2, self._down_mps2 = vehicle.a_max_mps2 or 5.0, vehicle.deceleration_mps2 or 7.0
         self._env = _make(seed, vehicles, density)
         self._names: dict[int, tuple[str, Any]] = {}
+        _slow_down(self._env)
         _amid(self._env)
         self._ego.speed = 0.0
         asked_mps = min(vehicle.v_max_mps, speed_mps or 15.0)
@@ -75,7 +83,7 @@ class HighwayWorld(TrueWorld):
         scenario = Scenario(ENVIRONMENT, route, _HALF_WIDTH_M, asked_mps, SpawnRule(count=0))
         super().__init__(vehicle, scenario, seed, BODY, error_share)
         limits = [lane.speed_limit or 0.0 for lane in self._env.road.network.lanes_list()]
-        self._declared_mps = max([*limits, *(abs(other.speed) for other in self._env.road.vehicles)]) + 1.0
+        self._declared_mps = max([*limits, *(abs(other.speed) for other in self._env.road.vehicles)]) + TURN_MPS
         self._yaw_rate_radps = self._slip_rad = 0.0
         self._begin()
 
@@ -114,8 +122,9 @@ class HighwayWorld(TrueWorld):
         except Exception as error:  # highway-env raises whatever its parts raise
             raise SimulatorError(f"highway-env failed at {self.time_s:.2f} s: {error!r}") from error
         self._slip_rad = slip
-        # The mean turn of the tick, brought to the speed at its end.
-        share = 2.0 * float(self._ego.speed) / max(float(self._ego.speed) + before_mps, 1e-9)
+        # Euler's rule turns by the speed before each frame: the mean of those, brought to the speed at the end.
+        mean_mps = before_mps + 0.5 * (1.0 - 1.0 / _FRAMES) * (float(self._ego.speed) - before_mps)
+        share = float(self._ego.speed) / max(mean_mps, 1e-9)
         self._yaw_rate_radps = -wrap_angle(float(self._ego.heading) - before) / TICK_S * share
 
     def _motion(self) -> Motion:
@@ -163,6 +172,18 @@ def _make(seed: int, vehicles: int, density: float) -> Any:
     except gymnasium.error.Error as error:
         raise SimulatorError(f"highway-env has no {ENVIRONMENT}: {error}") from error
     return env
+
+
+def _slow_down(env: Any) -> None:
+    """Bring the road's speed limit, and every driver's speed in the same proportion, to `LIMIT_MPS`."""
+    lanes = env.road.network.lanes_list()
+    share = LIMIT_MPS / max(lane.speed_limit for lane in lanes)
+    for lane in lanes:
+        lane.speed_limit *= share
+    for other in env.road.vehicles:
+        other.speed *= share
+        if hasattr(other, "target_speed"):
+            other.target_speed *= share
 
 
 def _amid(env: Any) -> None:

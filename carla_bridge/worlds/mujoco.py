@@ -188,7 +188,7 @@ class MujocoWorld(TrueWorld):
         self._watch.told(self._state, moving, self._offs_m(moving, things))
 
     def _remember(self, moving: Motion) -> None:
-        """Take in one turn of the rays: what stands where something is known is it, seen better or worse."""
+        """Take in one turn of the rays: what stands where something is known is that."""
         if not self._standing:
             return
         radii = [drum.radius_m for drum in self._standing]
@@ -199,12 +199,12 @@ class MujocoWorld(TrueWorld):
                 moving.y_m + seen.x_m * sin + seen.y_m * cos,
                 seen.radius_m,
             )
-            gaps = [math.hypot(old.x_m - disc.x_m, old.y_m - disc.y_m) for old in self._known]
-            nearest = min(range(len(gaps)), key=gaps.__getitem__, default=None)
-            if nearest is None or gaps[nearest] > _SAME_M:
+            # A disc that is not sure may be that of several: they are known apart, or become known as what it is.
+            same = [old for old in self._known if math.hypot(old.x_m - disc.x_m, old.y_m - disc.y_m) <= _SAME_M]
+            if seen.sure:
+                self._known = [old for old in self._known if old not in same] + [disc]
+            elif not same:
                 self._known.append(disc)
-            elif seen.hits >= 3:
-                self._known[nearest] = disc
 
     def _ranges_m(self) -> Floats:
         """Return the distance to the nearest obstacle along each ray of the tilting sensor, in the body's frame [m]."""

@@ -5,8 +5,7 @@ Three hits or more on a round obstacle lie on its circle, found by least squares
 
     x^2 + y^2 = 2 a x + 2 b y + c,      centre (a, b), radius sqrt(c + a^2 + b^2).
 
-Where that is no circle that an obstacle can have, the hits are of several: one disc is told that holds every obstacle
-with a hit on its face. Fewer hits are taken for the least obstacle there may be behind the nearest one.
+Fewer hits, or a circle that no obstacle can have, make one wide disc that holds every obstacle with a hit on its face.
 """
 
 import math
@@ -21,12 +20,12 @@ GAP_M, GAP_RAYS = 0.7, 3.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A disc that the sensor made out: centre [m] in the sensor's frame, radius [m], hits it rests on."""
+    """A disc made out: centre [m] in the sensor's frame, radius [m], whether it is sure to be one obstacle's own."""
 
     x_m: float
     y_m: float
     radius_m: float
-    hits: int
+    sure: bool
 
 
 def discs_from(angles_rad: Floats, ranges_m: Floats, least_m: float, most_m: float) -> list[Seen]:
@@ -60,11 +59,7 @@ def _disc(points: Floats, least_m: float, most_m: float) -> Seen:
         (a, b, c), _, rank, _ = np.linalg.lstsq(table, (points**2).sum(axis=1), rcond=None)
         square = c + a * a + b * b
         if rank == 3 and square > 0.0 and 0.9 * least_m <= math.sqrt(square) <= 1.1 * most_m:
-            return Seen(float(a), float(b), math.sqrt(square), len(points))
-        middle = points.mean(axis=0)
-        spread = float(np.hypot(*(points - middle).T).max())
-        return Seen(float(middle[0]), float(middle[1]), spread + 2.0 * most_m, len(points))
-    nearest = points[int(np.argmin(np.hypot(*points.T)))]
-    range_m = max(1e-9, float(np.hypot(*nearest)))
-    centre = nearest * (range_m + least_m) / range_m
-    return Seen(float(centre[0]), float(centre[1]), least_m, len(points))
+            return Seen(float(a), float(b), math.sqrt(square), True)
+    middle = points.mean(axis=0)
+    spread = float(np.hypot(*(points - middle).T).max())
+    return Seen(float(middle[0]), float(middle[1]), spread + 2.0 * most_m, False)

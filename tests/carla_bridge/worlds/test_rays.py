@@ -30,8 +30,8 @@ def test_a_round_obstacle_is_found_where_it_is(range_m: float, bearing: float, r
     x_m, y_m = range_m * math.cos(bearing), range_m * math.sin(bearing)
     (seen,) = discs_from(ANGLES, ranges_to([(x_m, y_m, radius_m)]), 0.8, 1.5)
     off_m = math.hypot(seen.x_m - x_m, seen.y_m - y_m) + radius_m - seen.radius_m
-    # Three hits on an arc seen edge to edge make a circle out; fewer tell the nearest point alone.
-    assert off_m < (1e-3 if seen.hits >= 3 else 1.5)
+    assert off_m < 1e-3
+    assert seen.radius_m < radius_m + (1e-3 if seen.sure else 4.0)
 
 
 def test_obstacles_apart_are_two_and_one_across_the_first_ray_is_one() -> None:
@@ -41,7 +41,7 @@ def test_obstacles_apart_are_two_and_one_across_the_first_ray_is_one() -> None:
 
 
 def test_two_close_together_are_held_by_one_disc() -> None:
-    circles = [(15.0, -1.25, 1.2), (15.0, 1.25, 1.2)]
+    circles = [(15.0, -0.9, 1.2), (15.0, 0.9, 1.2)]
     (seen,) = discs_from(ANGLES, ranges_to(circles), 1.2, 1.2)
     for x_m, y_m, radius_m in circles:
         assert math.hypot(seen.x_m - x_m, seen.y_m - y_m) + radius_m <= seen.radius_m
@@ -56,9 +56,10 @@ def test_an_empty_turn_shows_nothing() -> None:
     assert discs_from(ANGLES, np.full(ANGLES.size, np.inf), 1.0, 1.0) == []
 
 
-def test_a_single_hit_is_taken_for_the_least_obstacle_behind_it() -> None:
+def test_a_single_hit_is_told_as_wide_as_any_obstacle_with_it_on_its_face() -> None:
     ranges = np.full(ANGLES.size, np.inf)
     ranges[180] = 20.0
     (seen,) = discs_from(ANGLES, ranges, 0.9, 1.5)
-    assert (seen.hits, seen.radius_m) == (1, 0.9)
-    assert (seen.x_m, seen.y_m) == (pytest.approx(0.0, abs=1e-9), pytest.approx(20.9))
+    assert (seen.sure, seen.radius_m) == (False, 3.0)
+    assert seen.x_m == pytest.approx(0.0, abs=1e-9)
+    assert seen.y_m == pytest.approx(20.0)
