@@ -21,7 +21,6 @@ passes while it is out.
 import itertools
 import logging
 import math
-import select
 import threading
 import time
 from collections import Counter, deque
@@ -34,6 +33,7 @@ import zmq
 from devices.clock import Clock, MonotonicClock
 from offload.client.connection import Connection
 from offload.client.dispatch import Dispatcher, Pending
+from offload.client.readers import Readers
 from offload.client.settings import ClientSettings, PeerState, Status
 from offload.client.timers import KEPT
 from offload.errors import ClientError
@@ -94,28 +94,21 @@ class EdgeClient:
         self._changed = threading.Condition(self._lock)
         self._closing = False
         self._unlearned: deque[Outcome] = deque()
-        self._watched = True
-        self._leading = False  # a caller waits and reads the sockets itself
-        self._reading = False  # that caller does so just now: outcomes need not wake it
-        self._poll_both: Callable[[int], object] = _nothing
         self._wakes_s = -math.inf
-        self._wakeup = Wakeup()
         self._ready = Wakeup()
-        self._nudge = Wakeup()
-        self._epoll = select.epoll()
-        self._epoll.register(self._wakeup.fileno(), select.EPOLLIN)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dispatcher = Dispatcher(
             self._settings, self._clock, link, next_id=self._ids.__next__, end=self._on_outcome
         )
         self._connections = self._dispatcher.connections
+        self._readers = Readers(self._connections)
         self._states: dict[str, PeerState] = {}
         try:
             for address in addresses:
                 connection = Connection(
                     self._context,
-                    self._watch,
-                    self._unwatch,
+                    self._readers.watch,
+                    self._readers.unwatch,
                     address,
                     self._settings,
                     self._clock,
@@ -128,6 +121,8 @@ class EdgeClient:
                 self._states[address] = connection.state
         except ClientError:
             self._give_back()
+            self._readers.close()
+            self._ready.close()
             raise
         self._thread = threading.Thread(target=self._run, name="edge-client", daemon=True)
         self._thread.start()
@@ -209,7 +204,7 @@ class EdgeClient:
         )
         with self._lock:
             self._dispatcher.start(pending)
-            self._watch_replies(True)
+            self._readers.watch_replies(True)
             self._after_sending()
         return handle
 
@@ -237,7 +232,7 @@ class EdgeClient:
         )
         handle.awaited = True
         with self._lock:
-            self._lead()
+            self._readers.lead()
             self._dispatcher.start(pending)
             self._after_sending()
         try:
@@ -267,7 +262,7 @@ class EdgeClient:
             return self.take()
         end_s = self._clock.now_s() + timeout_s
         with self._lock:
-            self._lead()
+            self._readers.lead()
         try:
             while not self._outcomes and not self._closing and self._clock.now_s() < end_s:
                 self._read_on(end_s)
@@ -283,11 +278,11 @@ class EdgeClient:
     def close(self) -> None:
         """End every open request as CANCELLED and leave; twice does no harm."""
         self._closing = True
-        self._wakeup.set()
+        self._readers.wakeup.set()
         self._thread.join()
         with self._lock:  # a caller that still waits clears them under it
-            for wakeup in (self._wakeup, self._ready, self._nudge):
-                wakeup.close()
+            self._readers.close()
+            self._ready.close()
 
     def _encode(self, name: str, array: Array) -> "tuple[str, Encoded] | None":
         known = [set(state.codecs) for state in self._states.values() if state.connected]
@@ -330,34 +325,19 @@ class EdgeClient:
     def _read_on(self, until_s: float) -> None:
         """Wait until there is something to read or to do, or until a time [s], and do it; for a caller that leads."""
         timers, now_s = self._dispatcher.timers, self._clock.now_s()
-        self._sleep(self._poll_both, min(until_s - now_s, timers.next_s - now_s, _LONGEST_SLEEP_S))
+        self._sleep(self._readers.as_caller, min(until_s - now_s, timers.next_s - now_s, _LONGEST_SLEEP_S))
         with self._lock:
-            self._reading = True
-            self._nudge.clear()
+            self._readers.begin()
             self._read(expected=len(self._connections) == 1)
             now_s = self._clock.now_s()
             if timers.next_s <= now_s:
                 timers.fire(now_s)
-            self._reading = False
-            if self._poll_both is _nothing and not self._closing:
-                self._lead()
+            self._readers.end(again=not self._closing)
 
     def _follow(self) -> None:
         """Give the reading back, unless there is nothing to read: then the next request or the thread does."""
         with self._lock:
-            self._leading = False
-            if not self._dispatcher.idle:
-                self._watch_replies(True)
-
-    def _watch_replies(self, watched: bool) -> None:
-        """Have the thread watch the sockets, or not."""
-        if watched is self._watched:
-            return
-        self._watched = watched
-        events = select.EPOLLIN if watched else 0
-        for connection in self._connections:
-            if connection.fileno >= 0:
-                self._epoll.modify(connection.fileno, events)
+            self._readers.follow(watched=not self._dispatcher.idle)
 
     def _sleep(self, poll: Callable[[int], object], left_s: float) -> None:
         left_s = max(0.0, left_s)
@@ -371,18 +351,6 @@ class EdgeClient:
 
     # What follows holds the lock.
 
-    def _lead(self) -> None:
-        """Take the reading over from the thread: what waits for the sockets waits for the thread's word as well."""
-        self._leading = True
-        if self._poll_both is _nothing:
-            poll = select.poll()
-            poll.register(self._nudge.fileno(), select.POLLIN)
-            for connection in self._connections:
-                if connection.fileno >= 0:
-                    poll.register(connection.fileno, select.POLLIN)
-            self._poll_both = poll.poll
-        self._watch_replies(False)
-
     def _after_sending(self) -> None:
         """Learn, while the request is on its way, and look at the sockets: sending may have taken in what they got."""
         if len(self._unlearned) >= _LEARN_TOGETHER:
@@ -390,7 +358,7 @@ class EdgeClient:
             self._dispatcher.settle()
         self._read()
         if self._dispatcher.timers.next_s < self._wakes_s:
-            self._wakeup.set()
+            self._readers.wakeup.set()
 
     def _learn(self) -> None:
         while self._unlearned:
@@ -410,8 +378,7 @@ class EdgeClient:
         else:
             self._outcomes.append(outcome)
             self._ready.set()
-        if self._leading and not self._reading:
-            self._nudge.set()
+        self._readers.nudge()
 
     def _on_state(self, connection: Connection) -> None:
         state = connection.state
@@ -422,20 +389,6 @@ class EdgeClient:
         if not state.connected:
             self._dispatcher.lost(connection)
 
-    def _watch(self, fd: int) -> None:
-        self._epoll.register(fd, select.EPOLLIN)
-        self._poll_anew()
-
-    def _unwatch(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        self._poll_anew()
-
-    def _poll_anew(self) -> None:
-        """Have the caller that waits look at other descriptors."""
-        self._poll_both = _nothing
-        if self._leading and not self._reading:
-            self._nudge.set()
-
     # What follows runs on the client's own thread.
 
     def _run(self) -> None:
@@ -443,7 +396,7 @@ class EdgeClient:
             while not self._closing:
                 with self._lock:
                     self._turn()
-                self._sleep(self._poll, self._wakes_s - self._clock.now_s())
+                self._sleep(self._readers.as_thread, self._wakes_s - self._clock.now_s())
         except Exception:
             _LOG.exception("the client of %s failed", self.endpoint)
         finally:
@@ -456,14 +409,13 @@ class EdgeClient:
                         self._states[endpoint] = PeerState(Status.LOST, text, self._clock.now_s())
                 self._dispatcher.cancel_all("the client was closed")
                 self._ready.set()
-                self._nudge.set()
                 self._changed.notify_all()
                 self._give_back()
 
     def _turn(self) -> None:
-        self._wakeup.clear()
-        if not self._leading:
-            self._watch_replies(True)
+        self._readers.wakeup.clear()
+        if not self._readers.leading:
+            self._readers.watch_replies(True)
         self._learn()
         self._dispatcher.settle()
         self._read()
@@ -474,15 +426,8 @@ class EdgeClient:
         ticks_s = min(connection.next_tick_s for connection in self._connections)
         self._wakes_s = min(ticks_s, self._dispatcher.timers.next_s)
 
-    def _poll(self, timeout_ms: int) -> None:
-        self._epoll.poll(1e-3 * timeout_ms)
-
     def _give_back(self) -> None:
         for connection in self._connections:
             connection.close()
         self._context.term()
-        self._epoll.close()
-
-
-def _nothing(timeout_ms: int) -> None:
-    """Wait for no descriptor: there is none yet, or another one."""
+        self._readers.stop()
