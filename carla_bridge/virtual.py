@@ -192,6 +192,7 @@ class Loop:
         method: Which tolerable deadline the perception is told; None: none, it is infinite.
         pass_m: Distance of centres at which the controller passes obstacles [m].
         speed_mps: Speed asked for [m/s]; None: the scenario's.
+        cap_s: Deadlines are not looked for beyond this [s].
     """
 
     def __init__(
@@ -202,16 +203,18 @@ class Loop:
         method: Method | None = None,
         pass_m: float = PASS_M,
         speed_mps: float | None = None,
+        cap_s: float = CAP_S,
     ) -> None:
         vehicle = world.vehicle
         self._world = world
         self._perception = perception
         self._method = method
+        self._cap_s = cap_s
         aims = ControllerSettings(
             vehicle.l_r_m, vehicle.beta_max_rad, speed_mps or world.scenario.target_speed_mps, pass_m=pass_m
         )
         self._controller = Controller(aims)
-        settings = GuardSettings(cap_s=CAP_S, report_barrier=False)
+        settings = GuardSettings(cap_s=cap_s, report_barrier=False)
         self._guard = Guard(vehicle, settings) if shielded else None
         self._applier = headway.Applier()
         self._applied = 0
@@ -260,7 +263,7 @@ class Loop:
             obstacles = tuple(
                 sorted(obstacles, key=lambda disc: math.dist((disc.x_m, disc.y_m), (state.x_m, state.y_m)))
             )[:1]
-        return tolerable_deadline(self._method, self._world.vehicle, held, obstacles, CAP_S).deadline_s
+        return tolerable_deadline(self._method, self._world.vehicle, held, obstacles, self._cap_s).deadline_s
 
     def _control(self) -> Command:
         held = self._applier.control_at(self._world.time_s)

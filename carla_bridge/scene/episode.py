@@ -20,6 +20,8 @@ from shield.vehicle import load_vehicle
 
 POLICY, LINK = "adaptive", "20mbps"
 _MAX_WAIT_WINDOWS = 10
+CAP_S = 1.0
+"""Deadlines are not looked for beyond this [s]: no answer is waited for so long, and each look costs."""
 
 
 class JudgedWorld(VirtualWorld, Protocol):
@@ -56,7 +58,7 @@ class Driven:
         min_clearance_m: Least gap between body and obstacle [m]; None without obstacles.
         interventions, backup_share: Windows in which the guard changed what was asked for; share of those in backup.
         uncertified: Instants without a certified control in force; with the shield, none.
-        deadline_median_s: Median of the windows' tolerable deadlines, each cut off at 10 s.
+        deadline_median_s: Median of the windows' tolerable deadlines, each cut off at `CAP_S`.
     """
 
     scenario: str
@@ -108,7 +110,7 @@ def drive_world(
     reissued = method is not Method.PUBLISHED
     perception = OneModel(POLICY, settings, link_model(LINK), load_radio("wifi"), seed, reissued)
     try:
-        done = Loop(world, perception, shield, method).run(limit_s)
+        done = Loop(world, perception, shield, method, cap_s=CAP_S).run(limit_s)
         return _driven(done, world, (name, seed, shield, method))
     finally:
         world.close()
