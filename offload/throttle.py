@@ -20,12 +20,13 @@ class Throttle:
         self._next_s: dict[str, float] = {}
         self._unsaid: Counter[str] = Counter()
 
-    def warn(self, message: str, kind: str = "") -> None:
-        """Write `message`, or count it; there are few kinds, and nobody else makes them up."""
+    def warn(self, message: str, kind: str = "", code: str = "") -> None:
+        """Write `message`, or count it; there are few kinds, and nobody else makes them up; `code` names it."""
         now_s = self._clock.now_s()
         if now_s < self._next_s.get(kind, now_s):
             self._unsaid[kind] += 1
             return
         self._next_s[kind] = now_s + 1.0
         unsaid = self._unsaid.pop(kind, 0)
-        self._log.warning("%s%s", message, f" ({unsaid} more went unsaid)" if unsaid else "")
+        more = f" ({unsaid} more went unsaid)" if unsaid else ""
+        self._log.warning("%s%s", message, more, extra={"code": code or "complaint", "kind": kind})

@@ -132,7 +132,7 @@ class DeviceWorker:
     def _die(self, reason: str) -> None:
         """Fail what runs and what waits: nobody else will."""
         self.died = reason
-        _log.error("%s", reason)
+        _log.error("%s", reason, extra={"code": "worker_died", "device": self.backend.device})
         while (item := self.queue.pop_before(None)) is not None:
             (item.job if isinstance(item, Part) else item).fail(reason)
 

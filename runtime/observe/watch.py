@@ -53,7 +53,8 @@ class DriftWatch:
         try:
             monitor = _monitor(package, self._every)
         except (ValueError, CalibrationError) as error:
-            _log.warning("drift of %s is not watched: %s", package.name, error)
+            told = {"code": "drift_unwatched", "model": package.name}
+            _log.warning("drift of %s is not watched: %s", package.name, error, extra=told)
             self._unwatched[package.name] = str(error)
             return
         if monitor is None:
@@ -75,7 +76,7 @@ class DriftWatch:
         if flag is None:
             return None
         told = describe(flag)
-        _log.warning("drift of %s: %s", reply.model, told)
+        _log.warning("drift of %s: %s", reply.model, told, extra={"code": "drift", "model": reply.model})
         return told
 
     def status(self) -> dict[str, Any]:

@@ -52,5 +52,6 @@ def companions(section: ObserveSection, daemon: Path, guard: Path) -> Iterator[N
 def _start(command: tuple[str, ...]) -> "subprocess.Popen[bytes]":
     arguments = [sys.executable, "-P", "-m", "runtime.cli.main", *command]
     process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-    _log.info("started headway %s, process %d", command[0], process.pid)
+    told = {"code": f"{command[0]}_started", "pid": process.pid}
+    _log.info("started headway %s, process %d", command[0], process.pid, extra=told)
     return process

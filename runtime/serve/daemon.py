@@ -134,7 +134,8 @@ class Daemon:
             self._ready = True
             self._fronts = stack.enter_context(open_fronts(self._config.front, self._access, self._service))
             self._observe(stack)
-            _log.info("ready at %s: %s", self._path, ", ".join(package.name for package in self._packages))
+            names = ", ".join(package.name for package in self._packages)
+            _log.info("ready at %s: %s", self._path, names, extra={"code": "ready", "pid": os.getpid()})
             self._pin()
             gc.freeze()  # what is here to stay, looked through in the middle of a request, would hold it up
             self._notifier.ready(self._summary())
@@ -183,7 +184,7 @@ class Daemon:
             return
         self._replan_s = now_s + _REPLAN_S
         if self._replanning is not None and (error := self._replanning.exception()) is not None:
-            _log.error("the plans could not be looked at: %s", error)
+            _log.error("the plans could not be looked at: %s", error, extra={"code": "plans_unseen"})
         self._replanning = self._loader.submit(self._plans.consider, self._executor)
 
     def _open_pilot(self, stack: ExitStack) -> Pilot:
@@ -235,10 +236,12 @@ class Daemon:
         """Finish what was begun, for at most 2 s; whoever asks meanwhile is told UNAVAILABLE."""
         until_s = time.monotonic() + _DRAIN_S
         self._notifier.stopping("draining")
-        while not self._executor.drain(0.0) and time.monotonic() < until_s:
+        _log.info("draining", extra={"code": "draining"})
+        while not (drained := self._executor.drain(0.0)) and time.monotonic() < until_s:
             self._turn(_DRAIN_POLL_MS)
         self._turn(0)
         self._mailbox.drain()
+        _log.info("drained" if drained else "left what was not done in time", extra={"code": "drained", "all": drained})
 
     def _reloaded(self, error: str) -> None:
         """Tell the service manager how a reload ended."""
@@ -265,11 +268,14 @@ class Daemon:
                 self._service.events.publish(Topic.GUARD, msgspec.structs.asdict(report))
 
     def _tell_edge(self) -> None:
-        """Publish the edge server's state where it changed."""
-        edge = self._pilot.status()["edge"] if self._service.events.wanted(Topic.EDGE) else None
-        if edge is not None and edge["state"] != self._edge_state:
-            self._edge_state = edge["state"]
-            self._service.events.publish(Topic.EDGE, edge)
+        """Tell the edge server's state where it changed."""
+        edge = self._pilot.status()["edge"]
+        if edge is None or edge["state"] == self._edge_state:
+            return
+        self._edge_state = edge["state"]
+        told = {"code": "edge", "endpoint": edge["endpoint"], "state": edge["state"]}
+        _log.info("edge server %s is %s", edge["endpoint"], edge["state"], extra=told)
+        self._service.events.publish(Topic.EDGE, edge)
 
     def _told_plans(self) -> dict[str, Any] | None:
         return None if self._plans is None else self._plans.describe()

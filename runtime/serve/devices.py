@@ -84,7 +84,7 @@ def open_devices(serve: ServeSection, packages: Sequence[Package]) -> tuple[list
             if serve.plans is None or len(lost) + 1 == len(serve.devices):
                 raise
             lost[name] = str(error)
-            _log.warning("device %s is lost: %s", name, error)
+            _log.warning("device %s is lost: %s", name, error, extra={"code": "device_lost", "device": name})
     return opened, lost
 
 

@@ -90,6 +90,8 @@ class GuardLink:
         may_be_there = runs or self._command.socket.exists() or not self._command.arguments
         if may_be_there and self._await_welcome(_START_WAIT_S if runs else _ADOPT_WAIT_S):
             self.adopted = True
+            pid = None if self.welcome is None else self.welcome.pid
+            _log.info("adopted the guard, process %s", pid, extra={"code": "guard_adopted", "guard_pid": pid})
         else:
             self._start()
 
@@ -214,9 +216,10 @@ class GuardLink:
         with at_large():
             self._child = os.posix_spawn(arguments[0], arguments, os.environ, setsid=True, file_actions=[no_input])
         self._heard_s = self._start_s = time.monotonic()
+        _log.info("started a guard, process %d", self._child, extra={"code": "guard_started", "guard_pid": self._child})
 
     def _replace(self, why: str) -> None:
-        _log.error("the guard is replaced: %s", why)
+        _log.error("the guard is replaced: %s", why, extra={"code": "guard_replaced", "why": why})
         self._forget_process()
         self.welcome = None
         self.restarts += 1
@@ -240,9 +243,10 @@ class GuardLink:
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
-            _log.info("the silent guard %d had ended already", pid)
+            _log.info("the silent guard %d had ended already", pid, extra={"code": "guard_gone", "guard_pid": pid})
         except PermissionError:
-            _log.error("the silent guard %d belongs to another user: who started it must end it", pid)
+            told = {"code": "guard_of_another_user", "guard_pid": pid}
+            _log.error("the silent guard %d belongs to another user: who started it must end it", pid, extra=told)
 
     def _forget_process(self) -> None:
         if self._pidfd is not None:

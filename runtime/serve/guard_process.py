@@ -217,9 +217,11 @@ class GuardProcess:
         self._bounds.look(observation, self._decision)
         after = self._bounds.latched
         if before is None and after is not None:
-            _log.warning("a declared bound was exceeded, %s; the vehicle slows down and no answer is waited for", after)
+            text = "a declared bound was exceeded, %s; the vehicle slows down and no answer is waited for"
+            _log.warning(text, after, extra={"code": "bound_exceeded", "bound": after.bound})
         elif before is not None and after is None:
-            _log.info("the vehicle is within its declared bounds again after %s; proposals count again", before.bound)
+            text = "the vehicle is within its declared bounds again after %s; proposals count again"
+            _log.info(text, before.bound, extra={"code": "bound_kept", "bound": before.bound})
 
     def _slowing(self, now_s: float) -> Propose:
         """Return what is proposed in the conservative setting: to slow down on the arc that is held."""

@@ -208,7 +208,8 @@ class Library:
         for package in going:
             self._took.pop((package.name, package.version), None)
             self._stamps.pop((package.name, package.version), None)
-            _log.info("unloaded %s %s", package.name, package.version)
+            told = {"code": "model_unloaded", "model": package.name, "version": package.version}
+            _log.info("unloaded %s %s", package.name, package.version, extra=told)
             self.on_change("unloaded", package)
 
     def index(self) -> tuple[Listed, ...]:
@@ -260,7 +261,8 @@ class Library:
         self._executor.serve(model, replace=replace)
         self._took[package.name, package.version] = took
         self._stamps[package.name, package.version] = _stamp(package)
-        _log.info("loaded %s %s: %.1f MB", package.name, package.version, took / MEGABYTE)
+        told = {"code": "model_loaded", "model": package.name, "version": package.version, "bytes": took}
+        _log.info("loaded %s %s: %.1f MB", package.name, package.version, took / MEGABYTE, extra=told)
         self.on_change("loaded", package)
 
     def _placed(self, name: str) -> bool:

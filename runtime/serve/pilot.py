@@ -137,7 +137,7 @@ class Pilot:
         self._guard_reasons[report.reason] += 1
         if report.reason not in _GUARD_CONTENT and report.reason != before:
             text = f"the guard goes on by itself, {report.mode}: {report.reason}"
-            self._guard_complaints.warn(text, kind=report.reason)
+            self._guard_complaints.warn(text, kind=report.reason, code="fail_safe")
 
     def step(self, peer: bytes, step: Step, frame: Array) -> list[WindowReport]:
         """Open the window of this tick, propose a control, and return the windows that are complete.
@@ -222,7 +222,8 @@ class Pilot:
             self._give_up(self._out, left_s)
 
     def _give_up(self, out: _Request, left_s: float) -> None:
-        self._complaints.warn(f"no answer: given up, the tolerable deadline leaves {left_s:.3f} s", kind="given up")
+        text = f"no answer: given up, the tolerable deadline leaves {left_s:.3f} s"
+        self._complaints.warn(text, kind="given up", code="given_up")
         self._offloading.cancel(out.handle)
 
     def _run_here(self, window: _Window, frame: Array, now_s: float) -> None:

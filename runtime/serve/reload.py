@@ -85,14 +85,16 @@ class Reloader:
                 packages, placements=placements(serve, packages), repository=repository, budget_bytes=budget_bytes
             )
         except (RunError, DeviceError, ValueError, OSError) as error:
-            _log.error("the reload is refused, what was served still is: %s", error)
+            _log.error("the reload is refused, what was served still is: %s", error, extra={"code": "reload_refused"})
             return str(error)
         later = _changed_beside(self._config, config)
         self._config = msgspec.structs.replace(self._config, serve=serve)
         if later:
-            _log.warning("reloaded; %s changed as well, which takes effect at the next start", ", ".join(later))
+            text = "reloaded; %s changed as well, which takes effect at the next start"
+            _log.warning(text, ", ".join(later), extra={"code": "reloaded", "later": later})
         else:
-            _log.info("reloaded: %s", ", ".join(f"{package.name} {package.version}" for package in packages))
+            names = ", ".join(f"{package.name} {package.version}" for package in packages)
+            _log.info("reloaded: %s", names, extra={"code": "reloaded"})
         return ""
 
 

@@ -69,7 +69,7 @@ class Recorder:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         settings = self._settings
-        _log.info("recording in %s", settings.ring.folder)
+        _log.info("recording in %s", settings.ring.folder, extra={"code": "recording"})
         with Follower(settings.guard, settings.daemon, TOPICS) as follower:
             while self._running:
                 for heard in follower.listen(FLUSH_S):
@@ -79,7 +79,7 @@ class Recorder:
                     self._flush_s = now_s + FLUSH_S
                     self._ring.flush()
                 if settings.alone_s is not None and now_s - follower.heard_s > settings.alone_s:
-                    _log.info("nothing was heard for %g s", settings.alone_s)
+                    _log.info("nothing was heard for %g s", settings.alone_s, extra={"code": "alone"})
                     break
         self._ring.close()
 
