@@ -28,6 +28,7 @@ _log = logging.getLogger("headway.recorder")
 TOPICS = ("decision", "request", "window", "model", "plan", "drift", "edge")
 FLUSH_S = 1.0
 _SCENE_EVERY = 5
+_GATHER_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Recorder:
             while self._running:
                 for heard in follower.listen(FLUSH_S):
                     self.take(heard)
+                time.sleep(_GATHER_S)  # what comes meanwhile is taken in at once: each waking costs more than a message
                 now_s = time.monotonic()
                 if now_s >= self._flush_s:
                     self._flush_s = now_s + FLUSH_S
@@ -81,6 +83,8 @@ class Recorder:
                 if settings.alone_s is not None and now_s - follower.heard_s > settings.alone_s:
                     _log.info("nothing was heard for %g s", settings.alone_s, extra={"code": "alone"})
                     break
+            for heard in follower.listen(0.0):
+                self.take(heard)
         self._ring.close()
 
     def take(self, heard: Followed | Tick | Heard) -> None:
