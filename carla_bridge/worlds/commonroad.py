@@ -272,14 +272,15 @@ def _start(
         route = along_lanes(recording.network, x_m, y_m, heading_rad, recording.goal_m)
         return recording.start, route, recording.tracks, 0.0
     rng = np.random.default_rng([seed, 0])
-    long = [track for track in recording.tracks if _LEAST_TIME_S < track.end_s - track.start_s < math.inf]
+    cars = [track for track in recording.tracks if not track.round]
+    long = [track for track in cars if _LEAST_TIME_S < track.end_s - track.start_s < math.inf]
     if not long:
-        raise ScenarioError(f"{recording.name}: no vehicle is seen for {_LEAST_TIME_S} s: only seed 0 can be driven")
+        raise ScenarioError(f"{recording.name}: no car is seen for {_LEAST_TIME_S} s: only seed 0 can be driven")
     taken = long[int(rng.integers(len(long)))]
     from_s = taken.start_s + float(rng.uniform(0.0, 0.5 * (taken.end_s - taken.start_s)))
     thing = taken.at(from_s)
     if thing is None or not isinstance(thing.body, Box):
-        raise ScenarioError(f"{recording.name}: {taken.name} is no car: ours cannot take its place")
+        raise ScenarioError(f"{recording.name}: {taken.name} is not there at {from_s:.2f} s")
     others = tuple(track for track in recording.tracks if track is not taken)
     rest = taken.points_m[int((from_s - taken.start_s) / taken.step_s) :]
     heading_rad = thing.body.heading_rad

@@ -42,7 +42,7 @@ TOP_SPEED_MPS = 9.0
 SPEED_UP_MPS2, SLOW_DOWN_MPS2, BRAKE_MPS2, BRAKE_BUILD_S = 2.5, 3.0, 7.0, 0.15
 RAYS, RANGE_M = 720, 70.0
 
-_STEP_S = 0.002
+_STEP_S, _HEIGHT_M = 0.002, 0.5
 _DRUMS_GROUP = 2
 _SETTLE_S = 1.0
 _SAME_M = 2.0
@@ -161,10 +161,12 @@ class MujocoWorld(TrueWorld):
         velocity = np.zeros(6)
         kind = int(self._mujoco.mjtObj.mjOBJ_BODY)
         self._mujoco.mj_objectVelocity(self._model, self._data, kind, self._car, velocity, 0)
-        x_m, y_m, _ = (float(value) for value in self._data.body("car").xpos)
-        axis = self._data.body("car").xmat.reshape(3, 3)[:, 0]
-        heading = math.atan2(axis[1], axis[0])
-        vx, vy = float(velocity[3]), float(velocity[4])
+        turned = self._data.body("car").xmat.reshape(3, 3)
+        heading = math.atan2(turned[1, 0], turned[0, 0])
+        # The vehicle is where it touches the road: the body above rolls to and fro about that.
+        below = -_HEIGHT_M * turned[:, 2]
+        x_m, y_m, _ = (float(value) for value in self._data.body("car").xpos + below)
+        vx, vy, _ = (float(value) for value in velocity[3:] + np.cross(velocity[:3], below))
         cos, sin = math.cos(heading), math.sin(heading)
         ahead, left = vx * cos + vy * sin, vy * cos - vx * sin
         speed = math.hypot(ahead, left)

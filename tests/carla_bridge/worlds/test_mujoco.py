@@ -72,7 +72,7 @@ def test_the_ray_sensor_finds_drums_where_they_stand() -> None:
 
 def test_a_drum_is_hit_by_the_body_and_that_ends_the_episode() -> None:
     world = MujocoWorld(EMPTY, CAR, obstacles=(Obstacle(*EMPTY.route.at(20.0)),))
-    drive(world, Control(0.0, 6.0), 4.0)
+    drive(world, Control(0.0, 6.0), 6.0)
     contact = world.collisions[0]
     assert (contact.other, contact.by, contact.moving) == ("drum 0", "ego", True)
     assert world.done
