@@ -149,6 +149,8 @@ class Refused(msgspec.Struct, tag="refused/1", tag_field="kind"):
 Request = Observe | Propose | Watch | StatusQuery | Follow
 Reply = DecisionMessage | Welcome | Report | GuardStatus | Refused
 
+# Text that is no UTF-8 and nesting without end come out of the decoder as errors of Python's own.
+_DAMAGE = (msgspec.MsgspecError, ValueError, RecursionError)
 _decoder = msgspec.msgpack.Decoder(Request)
 _reply_decoder = msgspec.msgpack.Decoder(Reply)
 _encoder = msgspec.msgpack.Encoder()
@@ -170,7 +172,7 @@ def decode_request(frame: bytes) -> Request:
         raise MessageError(f"the message has {len(frame)} bytes: the guard reads at most {_LARGEST_MESSAGE}")
     try:
         request: Request = _decoder.decode(frame)
-    except msgspec.DecodeError as error:
+    except _DAMAGE as error:
         raise MessageError(f"not a guard message: {error}; known kinds are {', '.join(KNOWN_REQUESTS)}") from error
     return request
 
@@ -183,6 +185,6 @@ def decode_reply(frame: bytes) -> Reply:
     """
     try:
         reply: Reply = _reply_decoder.decode(frame)
-    except msgspec.DecodeError as error:
+    except _DAMAGE as error:
         raise MessageError(f"not a reply of the guard: {error}") from error
     return reply

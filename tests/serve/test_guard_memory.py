@@ -54,6 +54,10 @@ class VirtualGuard:
 
     def take(self, peer: bytes, *frames: bytes) -> Any:
         self.process.take(self.ear, peer, list(frames))
+        return self.last(peer)
+
+    def last(self, peer: bytes) -> Any:
+        """Return what the peer was sent last; None: nothing yet."""
         return msgpack.unpackb(self.ear.heard[peer]) if peer in self.ear.heard else None
 
     def tick(self, number: int) -> dict[str, Any]:
