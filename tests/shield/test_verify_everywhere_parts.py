@@ -180,6 +180,7 @@ def test_every_manoeuvre_is_asked_with_its_largest_pad_and_length(speed_mps: flo
     for brakes, limits, ends in (
         (None, swift, (-0.2, 0.4)),
         (None, slow, (-0.2, 0.4)),
+        (None, replace(bounds, steering_rad=0.0), (-0.2, 0.4)),
         (5.0, swift, (-0.2, 0.4)),
         (5.0, slow, (-0.2, 0.4)),
         (5.0, slow, (0.4, -0.2)),
