@@ -1,7 +1,6 @@
 """Parts of requests on an edge server: sent with the deadline, answered from here where it does not answer in time."""
 
 import json
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -203,9 +202,14 @@ def test_the_link_and_the_server_are_measured(package: Package, server: Server) 
         assert [run.segment_ids for run in runs] == [tuple(TAIL)] * 5
         assert all(run.compute_s > 0.0 for run in runs)
         desk.edge.probe(package, tuple(TAIL), {}, MonotonicClock().now_s() + 5.0)
-        while not (runs := desk.edge.runs()):
-            os.sched_yield()
-        assert len(runs) == 1
+        probed: list[Any] = []
+
+        def is_in() -> bool:
+            probed.extend(desk.edge.runs())
+            return bool(probed)
+
+        wait_for(is_in)
+        assert len(probed) == 1
     finally:
         desk.executor.close()
 

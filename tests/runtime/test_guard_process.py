@@ -17,6 +17,7 @@ from runtime.errors import ConfigurationError, UnavailableError
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from runtime.serve.guard_messages import Report
 from shield.vehicle import Vehicle, load_vehicle
+from tests.processes import wait_for
 
 STANDING = headway.Pose(0.0, 0.0, 0.0, 0.0, 0.0)
 AHEAD = [headway.Obstacle(40.0, 0.0, 4.0)]
@@ -72,13 +73,6 @@ def end(pid: int) -> None:
         os.close(watched)
     except ProcessLookupError:
         return
-
-
-def wait_for(holds: Callable[[], bool], patience_s: float = 10.0) -> None:
-    until_s = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < until_s, "it did not come about in time"
-        os.sched_yield()
 
 
 def step_until(session: headway.Session, pose: headway.Pose, reason: str = "") -> headway.Applied:
