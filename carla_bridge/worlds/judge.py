@@ -114,6 +114,8 @@ class Judge:
     _clearance_m: float = math.inf
     _kerb_hits: int = 0
     _at_kerb: bool = False
+    _before_mps: float = 0.0
+    _now_mps: float = 0.0
     _touching: set[str] = field(default_factory=set)
     _events: list[Event] = field(default_factory=list)
 
@@ -136,6 +138,7 @@ class Judge:
             at: Centre of gravity, x and y [m].
         """
         speed_mps = math.hypot(*velocity)
+        self._before_mps, self._now_mps = self._now_mps, speed_mps
         self.time_s += dt_s
         self._ticks += 1
         self._driven_m += speed_mps * dt_s
@@ -205,12 +208,14 @@ class Judge:
         )
 
     def _touched(self, box: Box, velocity: tuple[float, float], thing: Thing) -> None:
+        # What stands strikes nobody: where it has stopped us, we came to it with the speed of the step before.
+        stood, speed_mps = thing.speed_mps <= STANDING_MPS, math.hypot(*velocity)
         found = Collision(
             self.time_s,
             thing.name,
-            math.hypot(*velocity),
+            max(speed_mps, self._before_mps, self._now_mps) if stood else speed_mps,
             thing.speed_mps,
-            _who(box, velocity, thing),
+            "ego" if stood else _who(box, velocity, thing),
             self.certified,
             self.broken(),
         )

@@ -42,6 +42,15 @@ def test_a_contact_while_moving_ends_the_episode_and_one_at_rest_does_not() -> N
     assert seat.collisions[1].cause == "moving, bounds held"
 
 
+def test_what_stands_strikes_nobody_even_where_it_stopped_ours() -> None:
+    seat = judge()
+    seat.step(0.02, CAR, (6.0, 0.0), (10.0, 0.0))
+    seat.step(0.02, CAR, (0.0, 0.0), (10.0, 0.0))
+    seat.look(CAR, (0.0, 0.0), [Thing("drum", Drum(12.5, 0.0, 1.0))])
+    assert (seat.collisions[0].moving, seat.collisions[0].by) == (True, "ego")
+    assert seat.collisions[0].speed_mps == 6.0
+
+
 def test_one_contact_is_counted_once_until_it_has_parted() -> None:
     seat, near, far = judge(), Thing("rear", Drum(7.5, 0.0, 1.0)), Thing("rear", Drum(3.0, 0.0, 1.0))
     for thing in (near, near, far, near):
