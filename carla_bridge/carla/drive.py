@@ -116,6 +116,6 @@ def _episode(world: CarlaWorld, trip: Trip) -> dict[str, Any]:
             guard = trip.guard or trip.daemon.with_name("headway-guard.sock")
             outcome = drive_by_wall_clock(world, trip.daemon, guard, trip.duration_s).as_json()
         events = [f"{event.time_s:.2f} s {event.kind}: {event.detail}" for event in world.events()]
-        return {**outcome, "events": events}
+        return {**outcome, "events": events, "vehicle_file": list(world.mismatches) or "fits"}
     finally:
         world.close()

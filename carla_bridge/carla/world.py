@@ -7,27 +7,32 @@ and gives the server its settings back; what a killed process left is removed by
 
 import math
 import queue
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from carla_bridge.camera import Frame
+from carla_bridge.carla.agreement import mismatches
 from carla_bridge.carla.client import ROLE, connect, give_up, load_carla, remove_ours
+from carla_bridge.carla.lidar import LidarSettings, cover
+from carla_bridge.carla.sensors import Sensors
 from carla_bridge.carla.steering import Steering, measure, pedals
+from carla_bridge.carla.traffic import TopSpeeds, Traffic
 from carla_bridge.errors import SilentSimulatorError, SimulatorError, WorldError
 from carla_bridge.obstacles import Obstacle, SpawnRule
 from carla_bridge.opendrive import follow
 from carla_bridge.route import Place
 from carla_bridge.scenario import Scenario
 from carla_bridge.world import Event, EventKind, Report
+from runtime.errors import ConfigurationError
 from shield.guard import Command
 from shield.state import Disc, State, wrap_angle
 from shield.vehicle import Vehicle
 
 _FINAL = (EventKind.COLLISION, EventKind.OFF_TRACK, EventKind.FINISHED)
-_FRAME_SHAPE = (80, 160)
 _GONE_TIMEOUT_S = 0.5
+_STANDING_MPS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,9 @@ class CarlaSettings:
         obstacles: Rule that sets them along the lane.
         weather: Name of a carla.WeatherParameters preset; None: as it is.
         spectator: Whether the server's view follows the vehicle.
+        camera_s: Time between two of the camera's pictures [s]; 0: one a tick.
+        traffic: Declared top speeds of vehicles and walkers that other people spawned.
+        lidar: Where obstacles come from; None: from the simulator, as they truly are.
     """
 
     host: str = "127.0.0.1"
@@ -61,6 +69,9 @@ class CarlaSettings:
     obstacles: SpawnRule = field(default_factory=SpawnRule)
     weather: str | None = None
     spectator: bool = True
+    camera_s: float = 0.0
+    traffic: TopSpeeds = field(default_factory=TopSpeeds)
+    lidar: LidarSettings | None = None
 
 
 class CarlaWorld:
@@ -72,18 +83,20 @@ class CarlaWorld:
         seed: Draws the obstacles.
     Raises:
         SimulatorError: no server, another version or map, or something cannot be spawned.
+        ConfigurationError: a lidar is asked for that sees less far than the vehicle file declares.
     """
 
     def __init__(self, settings: CarlaSettings, vehicle: Vehicle, seed: int = 0) -> None:
         self.settings, self.vehicle = settings, vehicle
+        _check_reach(settings, vehicle)
         self._carla = load_carla()
-        self._images: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._happened: queue.SimpleQueue[tuple[EventKind, str]] = queue.SimpleQueue()
         self._events: list[Event] = []
-        self._sensors: list[Any] = []
+        self._sensors: Sensors | None = None
+        self._ours: set[int] = set()
         self._control: tuple[float, float, bool] = (0.0, 0.0, True)
         self._ticks, self._driven_m, self._deviation_sum_m, self._deviation_max_m = 0, 0.0, 0.0, 0.0
         self._clearance_m, self._distance_m = math.inf, math.inf
+        self._before_mps = 0.0
         self._closed = False
         self._client = connect(settings.host, settings.port, settings.timeout_s)
         self._old: Any = None
@@ -115,6 +128,11 @@ class CarlaWorld:
         return self._drums
 
     @property
+    def mismatches(self) -> tuple[str, ...]:
+        """What of the vehicle file does not hold for the simulator's vehicle, a sentence each."""
+        return mismatches(self.vehicle, self._steering, self._radius_m, self.settings.tick_s)
+
+    @property
     def pose(self) -> tuple[float, float, float]:
         """x, y [m] and heading [rad] of the vehicle's origin, y to the left."""
         return self._pose
@@ -130,6 +148,7 @@ class CarlaWorld:
         except RuntimeError as error:
             raise self._failed("a tick", error) from error
         self._ticks += 1
+        self._before_mps = self._speed_mps
         self._driven_m += self._speed_mps * self.tick_s
         self._read()
         self._judge()
@@ -139,27 +158,22 @@ class CarlaWorld:
         return State(x_m, y_m, heading_rad, beta_rad=self._control[0], speed_mps=self._speed_mps)
 
     def obstacles(self) -> tuple[Disc, ...]:
+        if self.settings.lidar is not None:
+            return self._covered(self.settings.lidar)
         reach, bounds = self.vehicle.bounds.sensing_range_m, self.vehicle.bounds
-        discs = []
-        for drum in self._drums:
-            keep_m = self._keep_out_m(drum)
-            if reach is None or self._gap_m(drum) - keep_m <= reach + bounds.position_m:
-                discs.append(Disc(drum.x_m, drum.y_m, keep_m - self.vehicle.radius_m))
-        return tuple(discs)
+        standing = (Disc(drum.x_m, drum.y_m, drum.radius_m) for drum in self._drums)
+        return tuple(
+            self._kept_clear(disc)
+            for disc in (*standing, *self._moving)
+            if reach is None or self._gap_m(disc) - self._keep_out_m(disc) <= reach + bounds.position_m
+        )
 
     def frame(self) -> Frame:
         self._open("frame()")
-        while True:
-            try:
-                image = self._images.get(timeout=self.settings.timeout_s)
-            except queue.Empty as error:
-                raise self._failed(f"the camera's image of frame {self._frame}", error) from error
-            if image.frame >= self._frame:
-                break
-        pixels = np.frombuffer(image.raw_data, np.uint8).reshape(*_FRAME_SHAPE, 4)
-        # The image stays available until the next tick brings another.
-        self._images.put(image)
-        return np.ascontiguousarray(pixels[..., 2::-1])
+        try:
+            return self._attached.picture(self._frame, self.settings.timeout_s)
+        except queue.Empty as error:
+            raise self._failed(f"the camera's image of frame {self._frame}", error) from error
 
     def apply(self, control: Command) -> None:
         if not (math.isfinite(control.beta_rad) and math.isfinite(control.speed_mps)):
@@ -182,8 +196,8 @@ class CarlaWorld:
             collisions=kinds.count(EventKind.COLLISION),
             kerb_hits=kinds.count(EventKind.KERB),
             off_track=EventKind.OFF_TRACK in kinds,
-            min_distance_m=self._distance_m if self._drums else None,
-            min_clearance_m=self._clearance_m if self._drums else None,
+            min_distance_m=self._distance_m if math.isfinite(self._distance_m) else None,
+            min_clearance_m=self._clearance_m if math.isfinite(self._clearance_m) else None,
             deviation_m=self._place.offset_m,
             mean_deviation_m=self._deviation_sum_m / max(1, self._ticks),
             max_deviation_m=self._deviation_max_m,
@@ -196,8 +210,8 @@ class CarlaWorld:
             return
         self._closed = True
         try:
-            for sensor in self._sensors:
-                sensor.stop()
+            if self._sensors is not None:
+                self._sensors.stop()
             if self._old is not None:
                 remove_ours(self._client, self._world)
                 self._world.apply_settings(self._old)
@@ -215,7 +229,9 @@ class CarlaWorld:
                 f"client.load_world({wanted!r}), or name the loaded one"
             )
         self._old = self._world.get_settings()
-        remove_ours(self._client, self._world)
+        if remove_ours(self._client, self._world):
+            # A run that was killed left its synchronous mode too: a server so left would wait for ever.
+            self._old.synchronous_mode, self._old.fixed_delta_seconds = False, None
         self._synchronise()
         if self.settings.weather is not None:
             self._world.set_weather(_weather(self._carla, self.settings.weather))
@@ -232,8 +248,17 @@ class CarlaWorld:
         self._spectator = self._world.get_spectator()
         box = self._ego.bounding_box
         self._radius_m = math.hypot(box.extent.x, box.extent.y)
-        self._listen()
-        self._frame = self._world.tick(self.settings.timeout_s)
+        self._ego.apply_control(self._carla.VehicleControl(brake=1.0))
+        self._traffic = Traffic(self._world, self.settings.traffic)
+        self._sensors = Sensors(
+            self._carla, self._spawn, self._ego, self.settings.tick_s, self.settings.camera_s, self.settings.lidar
+        )
+        try:
+            self._frame = self._sensors.await_first(
+                lambda: int(self._world.tick(self.settings.timeout_s)), self.settings.timeout_s
+            )
+        except queue.Empty as error:
+            raise self._failed("the first picture", error) from error
         self._place = Place(0.0, 0.0, 0.0, 0.0)
         self._read()
         self._judge()
@@ -258,7 +283,9 @@ class CarlaWorld:
         for key, value in {"role_name": ROLE, **attributes}.items():
             if found[0].has_attribute(key):
                 found[0].set_attribute(key, value)
-        return self._world.spawn_actor(found[0], transform, attach_to=parent)
+        actor = self._world.spawn_actor(found[0], transform, attach_to=parent)
+        self._ours.add(actor.id)
+        return actor
 
     def _placed(self, seed: int) -> tuple[Obstacle, ...]:
         return self.settings.obstacles.spawn(self._route, np.random.default_rng([seed, 0]))
@@ -269,23 +296,11 @@ class CarlaWorld:
         extent = prop.bounding_box.extent
         return Obstacle(drum.x_m, drum.y_m, max(0.1, math.hypot(extent.x, extent.y)), max(0.1, 2.0 * extent.z))
 
-    def _listen(self) -> None:
-        carla = self._carla
-        height, width = _FRAME_SHAPE
-        mount = carla.Transform(carla.Location(1.5, 0.0, 1.4))
-        size = {"image_size_x": str(width), "image_size_y": str(height)}
-        camera = self._spawn("sensor.camera.rgb", mount, self._ego, **size)
-        camera.listen(self._images.put)
-        bump = self._spawn("sensor.other.collision", carla.Transform(), self._ego)
-        bump.listen(lambda event: self._happened.put((EventKind.COLLISION, f"with {event.other_actor.type_id}")))
-        lane = self._spawn("sensor.other.lane_invasion", carla.Transform(), self._ego)
-        lane.listen(lambda event: self._happened.put((EventKind.KERB, "a lane marking was crossed")))
-        self._sensors = [camera, bump, lane]
-
     def _read(self) -> None:
         place, velocity = self._ego.get_transform(), self._ego.get_velocity()
         self._pose = place.location.x, -place.location.y, wrap_angle(-math.radians(place.rotation.yaw))
         self._speed_mps = math.hypot(velocity.x, velocity.y)
+        self._moving = self._traffic.look(self._ours)
         self._place = self._route.locate(self._pose[0], self._pose[1], self._place.s_m)
         if self.settings.spectator:
             above = self._carla.Location(place.location.x, place.location.y, place.location.z + 30.0)
@@ -298,13 +313,14 @@ class CarlaWorld:
         if self._ticks:
             self._deviation_sum_m += deviation
             self._deviation_max_m = max(self._deviation_max_m, deviation)
-        for drum in self._drums:
-            gap_m = self._gap_m(drum)
+        others: tuple[Obstacle | Disc, ...] = (*self._drums, *self._moving)
+        for other in others:
+            gap_m = self._gap_m(other)
             self._distance_m = min(self._distance_m, gap_m)
-            clearance_m = gap_m - drum.radius_m - self._radius_m
-            self._clearance_m = min(self._clearance_m, clearance_m)
-        while not self._happened.empty():
-            self._events.append(Event(self.time_s, *self._happened.get()))
+            self._clearance_m = min(self._clearance_m, gap_m - other.radius_m - self._radius_m)
+        for kind, detail in self._attached.happened():
+            struck = kind is EventKind.COLLISION and self._before_mps <= _STANDING_MPS
+            self._events.append(Event(self.time_s, EventKind.STRUCK if struck else kind, detail))
         if deviation > self.scenario.half_width_m:
             self._once(EventKind.OFF_TRACK, f"{self._place.offset_m:+.2f} m off the centre line")
         if self._place.s_m >= self._route.length_m:
@@ -314,12 +330,35 @@ class CarlaWorld:
         if all(event.kind != kind for event in self._events):
             self._events.append(Event(self.time_s, kind, detail))
 
-    def _gap_m(self, drum: Obstacle) -> float:
-        return math.hypot(drum.x_m - self._pose[0], drum.y_m - self._pose[1])
+    def _covered(self, lidar: LidarSettings) -> tuple[Disc, ...]:
+        try:
+            hits = self._attached.hits(self._frame, self.settings.timeout_s)
+        except queue.Empty as error:
+            raise self._failed(f"the lidar's turn of frame {self._frame}", error) from error
+        x_m, y_m, heading_rad = self._pose
+        cos, sin = math.cos(heading_rad), math.sin(heading_rad)
+        extent = self._ego.bounding_box.extent
+        return tuple(
+            self._kept_clear(Disc(x_m + ahead * cos - left * sin, y_m + ahead * sin + left * cos, radius_m))
+            for ahead, left, radius_m in cover(hits, lidar, (extent.x, extent.y))
+        )
 
-    def _keep_out_m(self, drum: Obstacle) -> float:
-        touching = drum.radius_m + (self.vehicle.radius_m or self._radius_m)
+    def _gap_m(self, other: Obstacle | Disc) -> float:
+        return math.hypot(other.x_m - self._pose[0], other.y_m - self._pose[1])
+
+    def _keep_out_m(self, other: Disc) -> float:
+        touching = other.radius_m + (self.vehicle.radius_m or self._radius_m)
         return max(touching, self.vehicle.barrier.r_bar_m) if self.vehicle.barrier else touching
+
+    def _kept_clear(self, other: Disc) -> Disc:
+        """Return the disc that, with the vehicle's declared radius, is kept as clear of as the body needs."""
+        return replace(other, radius_m=self._keep_out_m(other) - self.vehicle.radius_m)
+
+    @property
+    def _attached(self) -> Sensors:
+        if self._sensors is None:
+            raise WorldError("the world has no sensors yet")
+        return self._sensors
 
     @property
     def _address(self) -> str:
@@ -335,6 +374,15 @@ class CarlaWorld:
         self._client.set_timeout(min(_GONE_TIMEOUT_S, self.settings.timeout_s))
         return SilentSimulatorError(
             f"the CARLA server at {self._address} failed at {what} (timeout {self.settings.timeout_s:g} s): {error}"
+        )
+
+
+def _check_reach(settings: CarlaSettings, vehicle: Vehicle) -> None:
+    reach, lidar = vehicle.bounds.sensing_range_m, settings.lidar
+    if lidar is not None and (reach is None or reach > lidar.range_m):
+        raise ConfigurationError(
+            f"bounds.sensing_range_m = {'undeclared' if reach is None else reach} in the vehicle file, the lidar "
+            f"sees {lidar.range_m:g} m: declare at most that, or give the lidar a longer range"
         )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -195,3 +196,120 @@ def test_the_command_says_whose_fault_it_was(emulator: Start) -> None:
     done = _drive(emulator("--exit-at", "30"))
     assert done.returncode == 69
     assert "the simulator failed, not the agent: the CARLA server at 127.0.0.1:" in done.stderr
+
+
+def test_other_peoples_traffic_is_seen_moving_and_left_alone(emulator: Start) -> None:
+    told = run(
+        emulator(),
+        """
+import carla
+other = carla.Client("127.0.0.1", settings.port)
+there = other.get_world()
+library = there.get_blueprint_library()
+def put(kind, x, y, speed):
+    actor = there.spawn_actor(library.find(kind), carla.Transform(carla.Location(x, y, 0.3), carla.Rotation()))
+    actor.set_target_velocity(carla.Vector3D(*speed))
+    return actor.id
+put("static.prop.barrel", 60.0, -6.0, (0.0, 0.0, 0.0))
+theirs = [put("vehicle.audi.tt", 40.0, 4.0, (5.0, 0.0, 0.0))]
+theirs.append(put("walker.pedestrian.0001", 25.0, 8.0, (0.0, -4.0, 0.0)))
+world = CarlaWorld(settings, demo)
+def seen():
+    return [[disc.x_m, disc.y_m, disc.radius_m, disc.speed_max_mps] for disc in world.obstacles()]
+before = seen()
+for _ in range(50):
+    world.tick()
+after = seen()
+gap = world.report().min_distance_m
+world.close()
+there.wait_for_tick(10.0)
+left = len([actor for actor in there.get_actors() if actor.id in theirs])
+out(before=before, after=after, left=left, gap=gap)
+""",
+    )
+    before, after = cast(list[list[float]], told["before"]), cast(list[list[float]], told["after"])
+    assert [disc[3] for disc in before] == [0.0, 14.0, 4.0]  # the walker is faster than walkers are declared to be
+    assert [after[i][0] - before[i][0] for i in range(3)] == pytest.approx([0.0, 5.0, 0.0], abs=1e-3)
+    assert [after[i][1] - before[i][1] for i in range(3)] == pytest.approx([0.0, 0.0, 4.0], abs=1e-3)
+    # The shield is to keep 4 m between centres; a car's body and ours need more than that.
+    assert before[1][2] == pytest.approx(2.0 * math.hypot(2.25, 0.9), abs=1e-3)
+    assert told["left"] == 2
+    assert 0.0 < cast(float, told["gap"]) < 30.0
+
+
+def test_a_lidar_covers_what_stands_there(emulator: Start) -> None:
+    told = run(
+        emulator(),
+        """
+from carla_bridge.carla.lidar import LidarSettings
+from runtime.errors import ConfigurationError
+try:
+    CarlaWorld(replace(settings, lidar=LidarSettings(range_m=30.0)), demo)
+except ConfigurationError as error:
+    refused = str(error)
+near = replace(demo, bounds=replace(demo.bounds, sensing_range_m=30.0), barrier=None)
+rule = SpawnRule(count=2, first_m=15.0, span_m=30.0, spread_m=2.0)
+world = CarlaWorld(replace(settings, obstacles=rule, lidar=LidarSettings(range_m=30.0)), near)
+world.apply(Control(0.05, 3.0))
+for _ in range(40):
+    world.tick()
+drums = [[drum.x_m, drum.y_m] for drum in world.drums]
+out(refused=refused, drums=drums, discs=[[disc.x_m, disc.y_m, disc.radius_m] for disc in world.obstacles()])
+world.close()
+""",
+    )
+    assert "bounds.sensing_range_m = undeclared" in str(told["refused"])
+    discs, drums = cast(list[list[float]], told["discs"]), cast(list[list[float]], told["drums"])
+    body_m = math.hypot(2.25, 0.9)
+    assert len(discs) == len(drums) == 2
+    for drum in drums:
+        # The emulator's barrels have a radius of 0.5 m.
+        assert any(math.dist(drum, disc[:2]) + 0.5 + body_m <= disc[2] < 0.5 + body_m + 1.5 for disc in discs)
+
+
+def test_lane_marks_weather_spectator_and_a_slower_camera(emulator: Start) -> None:
+    told = run(
+        emulator(),
+        """
+world = CarlaWorld(replace(settings, weather="HardRainNoon", camera_s=0.04), demo)
+world.apply(Control(0.3, 8.0))
+pictures, marks = set(), []
+while not world.done and world.time_s < 10.0:
+    world.tick()
+    pictures.add(world.frame().tobytes())
+    marks = marks or [world._place.offset_m] * any(event.kind == "kerb" for event in world.events())
+    if len(marks):
+        world.apply(Control(0.0, 8.0))
+kinds = [event.kind for event in world.events()]
+view = world._spectator.get_transform().location
+pose, rain = world.pose, world._world.get_weather().precipitation
+ticks = round(world.time_s / world.tick_s)
+out(kinds=kinds, mark=marks[0], view=[view.x, view.y], pose=pose, rain=rain, pictures=len(pictures), ticks=ticks,
+    mismatches=world.mismatches)
+world.close()
+""",
+    )
+    kinds = cast(list[str], told["kinds"])
+    assert kinds[0] == "kerb"
+    # The mark is the lane's edge, 10 m aside; a corner of the car, 0.9 m wide each side and turned, gets there first.
+    assert 7.0 < abs(cast(float, told["mark"])) < 10.0
+    view, pose = cast(list[float], told["view"]), cast(list[float], told["pose"])
+    assert math.dist(view, (pose[0], -pose[1])) < 1.0
+    assert cast(float, told["rain"]) > 50.0
+    assert cast(int, told["pictures"]) == pytest.approx(cast(int, told["ticks"]) / 2, abs=2)
+    assert any("smaller beta_max_rad" in line for line in cast(list[str], told["mismatches"]))
+
+
+def test_a_seed_sets_the_obstacles(emulator: Start) -> None:
+    told = run(
+        emulator(),
+        """
+def drums(seed):
+    world = CarlaWorld(replace(settings, obstacles=SpawnRule(count=3)), demo, seed)
+    found = [[drum.x_m, drum.y_m] for drum in world.drums]
+    world.close()
+    return found
+out(one=drums(1), again=drums(1), two=drums(2))
+""",
+    )
+    assert told["one"] == told["again"] != told["two"]

@@ -60,20 +60,26 @@ class Eyes:
         heading = ego.body.heading_rad
         x = ego.body.x_m + ahead_m * math.cos(heading) + right_m * math.sin(heading)
         y = ego.body.y_m + ahead_m * math.sin(heading) - right_m * math.cos(heading)
-        distance = ground_distances((x, y, high_m), heading - bearings, np.tan(pitches), drums)
-        seen = distance / np.cos(pitches)[:, None] <= reach_m
-        points = np.stack(
-            [
-                distance * np.cos(bearings),
-                distance * np.sin(bearings),
-                distance * np.tan(pitches)[:, None],
-                np.ones_like(distance),
-            ],
-            axis=-1,
-        )
-        counts = np.count_nonzero(seen, axis=1).astype("<u4")
-        head = struct.pack("<fI", 0.0, channels) + counts.tobytes()
-        return bytes(head) + bytes(points[seen].astype("<f4").tobytes())
+        points, counts = turn((x, y, high_m), heading, bearings, pitches, reach_m, drums)
+        bright = np.column_stack([points, np.ones(len(points))])
+        head = struct.pack("<fI", 0.0, channels) + counts.astype("<u4").tobytes()
+        return bytes(head) + bytes(bright.astype("<f4").tobytes())
+
+
+def turn(
+    eye: tuple[float, float, float],
+    heading_rad: float,
+    bearings: Floats,
+    pitches: Floats,
+    reach_m: float,
+    drums: tuple[Obstacle, ...],
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Return one turn's hits (n, 3), ahead, to the right and up of the sensor [m], and how many each channel has."""
+    distance = ground_distances(eye, heading_rad - bearings, np.tan(pitches), drums)
+    channel, ray = np.nonzero(distance / np.cos(pitches)[:, None] <= reach_m)
+    along = distance[channel, ray]
+    points = [along * np.cos(bearings[ray]), along * np.sin(bearings[ray]), along * np.tan(pitches[channel])]
+    return np.column_stack(points), np.bincount(channel, minlength=len(pitches))
 
 
 def ground_distances(
