@@ -92,7 +92,7 @@ def drive(
         names = ", ".join(("kinematic", "carla", *WORLDS))
         raise typer.BadParameter(f"{world!r}: must be one of {names}", param_hint="--world")
     if world in WORLDS:
-        drive_in(world, scenario, vehicle, seed or 0, speed_mps, duration_s, as_json, shield)
+        drive_in(world, scenario, vehicle, seed or 0, speed_mps, duration_s, as_json, shield, pass_m)
         return
     seed = 1 if seed is None else seed
     vehicle, scenario, duration_s = vehicle or "config1", scenario or "town04_short", duration_s or 15.0

@@ -120,6 +120,10 @@ class TrueWorld(ABC):
         """Every contact, classified, oldest first."""
         return tuple(self._judge.collisions)
 
+    def certify(self) -> None:
+        """Note that a certified control is in force: from here on the shield's promise counts."""
+        self._judge.certified = True
+
     @property
     def broken(self) -> dict[str, float]:
         """The declared bounds broken so far, each with its worst excess."""

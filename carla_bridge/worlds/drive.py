@@ -16,6 +16,8 @@ from carla_bridge.virtual import PASS_M, WINDOW_S, FixedAge, Loop
 from carla_bridge.worlds.base import TrueWorld
 from carla_bridge.worlds.registry import WORLDS, open_world
 from shield.deadline import Method
+from shield.guard import Guard, Proposal
+from shield.state import State
 
 _ANSWER_AGE_WINDOWS = 5
 
@@ -64,6 +66,17 @@ class Outcome:
     ended: str
 
 
+class _CertifyingLoop(Loop):
+    """The loop, which tells its world of every certified control."""
+
+    def _ask_guard(self, guard: Guard, now_s: float, state: State, asked: Proposal) -> float:
+        deadline_s = super()._ask_guard(guard, now_s, state, asked)
+        decision = self._applier.decision
+        if decision is not None and decision.mode != "backup" and isinstance(self._world, TrueWorld):
+            self._world.certify()
+        return deadline_s
+
+
 def drive_world(
     name: str, world: TrueWorld, shielded: bool = True, limit_s: float | None = None, pass_m: float = PASS_M
 ) -> Outcome:
@@ -81,7 +94,7 @@ def drive_world(
     limit_s = WORLDS[name].limit_s if limit_s is None else limit_s
     try:
         method = Method.BACKUP if shielded else None
-        episode = Loop(world, FixedAge(_ANSWER_AGE_WINDOWS), shielded, method, pass_m).run(limit_s)
+        episode = _CertifyingLoop(world, FixedAge(_ANSWER_AGE_WINDOWS), shielded, method, pass_m).run(limit_s)
     finally:
         world.close()
     report, contacts = episode.report, world.collisions
@@ -118,6 +131,7 @@ def command(
     duration_s: float | None,
     as_json: bool,
     shielded: bool = True,
+    pass_m: float = PASS_M,
 ) -> None:
     """Drive one episode and print what came of it; exits 1 on a collision while moving and 69 when the simulator fails.
 
@@ -126,10 +140,11 @@ def command(
         scenario, vehicle, seed, speed_mps: As for `open_world`.
         duration_s: Longest time driven [s]; None: the world's own.
         as_json: Whether to print JSON.
-        shielded: Whether the guard stands between controller and vehicle.
+        shielded, pass_m: As for `drive_world`.
     """
     try:
-        outcome = drive_world(name, open_world(name, scenario, vehicle, seed, speed_mps), shielded, duration_s)
+        world = open_world(name, scenario, vehicle, seed, speed_mps)
+        outcome = drive_world(name, world, shielded, duration_s, pass_m)
     except SimulatorError as error:
         typer.echo(f"headway drive: the simulator failed, not the agent: {error}", err=True)
         raise typer.Exit(69) from error

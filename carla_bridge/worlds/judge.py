@@ -34,7 +34,7 @@ class Collision:
         speed_mps: Our speed [m/s].
         other_speed_mps: Its speed [m/s].
         by: Who ran into whom: "ego", "other" or "both".
-        certified: Whether certified controls were in force in every step until then.
+        certified: Whether the vehicle started at rest, or has stood or had a certified control since.
         broken: Declared bounds that were broken until then.
     """
 
@@ -53,8 +53,8 @@ class Collision:
 
     @property
     def bounds_held(self) -> bool:
-        """Whether every declared bound was held."""
-        return not self.broken
+        """Whether every declared bound was held, and the start was at rest or certified controls came since."""
+        return self.certified and not self.broken
 
     @property
     def cause(self) -> str:
@@ -63,7 +63,7 @@ class Collision:
             return f"struck at rest by {self.other}"
         if self.broken:
             return f"moving, bounds broken: {', '.join(self.broken)}"
-        return "moving, bounds held" if self.certified else "moving, no certified control in force"
+        return "moving, bounds held" if self.certified else "moving since a start without a certified control"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Judge:
         place: Where the vehicle starts.
         broken: Says which declared bounds have been broken so far.
         collisions: Every contact, classified, oldest first.
-        certified: Whether the vehicle started at rest, or has stood since.
+        certified: Whether the vehicle started at rest, or has stood or had a certified control since.
         standing_s: Time that it has stood [s].
         clearance_moving_m: Least gap to anything while it was moving [m].
         time_s: Time driven [s].
