@@ -231,7 +231,7 @@ def failures(client: GrpcClient) -> int:
 def test_a_call_that_its_client_gives_up_is_stopped(grpc_client: GrpcClient) -> None:
     before = failures(grpc_client)
     with pytest.raises(http.InferenceServerException, match=r"(?i)deadline") as caught:
-        grpc_client.infer("busy", {"rounds": ENDLESS}, client_timeout=0.2)
+        grpc_client.infer("busy", {"rounds": ENDLESS}, client_timeout=0.6)
     assert grpc_client.code(caught.value) == "DEADLINE_EXCEEDED"
     wait_for(lambda: failures(grpc_client) > before)
 
