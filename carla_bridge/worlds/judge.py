@@ -63,7 +63,7 @@ class Collision:
             return f"struck at rest by {self.other}"
         if self.broken:
             return f"moving, bounds broken: {', '.join(self.broken)}"
-        return "moving, bounds held" if self.certified else "moving since a start without a certified control"
+        return "moving, bounds held" if self.certified else "moving, no certified control in force"
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def test_a_moving_start_is_excused_until_a_certified_control_has_come() -> None:
     moving = CommonRoadWorld(street(), CAR, 1)
     assert moving.motion.speed_mps > 1.0
     outcome = drive_world("commonroad", moving, shielded=False, pass_m=0.0)
-    assert outcome.causes == {"moving since a start without a certified control": 1}
+    assert outcome.causes == {"moving, no certified control in force": 1}
     assert (outcome.collisions_moving, outcome.collisions_moving_bounds_held) == (1, 0)
     guarded = CommonRoadWorld(street(), CAR, 1)
     drive_world("commonroad", guarded, limit_s=1.5)

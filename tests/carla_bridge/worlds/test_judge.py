@@ -67,7 +67,7 @@ def test_causes_name_broken_bounds_and_a_start_without_a_certified_control() -> 
     early = judge()
     early.certified = False  # it started moving
     early.look(CAR, (4.0, 0.0), [Thing("lead", Drum(12.5, 0.0, 1.0))])
-    assert early.collisions[0].cause == "moving since a start without a certified control"
+    assert early.collisions[0].cause == "moving, no certified control in force"
 
 
 def test_the_report_measures_the_way_the_road_and_the_least_gap() -> None:
