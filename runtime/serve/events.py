@@ -11,6 +11,7 @@ subscriber's `take` must be quick and must not raise. What nobody subscribed to 
     bound    the vehicle exceeded a declared bound, or keeps to all of them again
     drift    the inputs of a model are no longer like its calibration inputs
     edge     the edge server's state changed
+    frame    the camera's frame of each step: shape, type, pixels
     decision each decision of the scheduler, with what it was made from: admission, exit, window
 """
 
@@ -34,6 +35,7 @@ class Topic(StrEnum):
     BOUND = "bound"
     DRIFT = "drift"
     EDGE = "edge"
+    FRAME = "frame"
     DECISION = "decision"
 
 

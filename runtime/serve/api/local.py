@@ -236,6 +236,9 @@ class LocalApi:
             if message.obstacles is None or tensors:
                 raise MessageError('a step carries one tensor "frame", the camera\'s image, or obstacles, or both')
             return
+        if self._service.events.wanted(Topic.FRAME):
+            told = {"shape": frame.shape, "dtype": frame.dtype.name, "pixels": frame.tobytes()}
+            self._service.events.publish(Topic.FRAME, told)
         for report in self._rooms.pilot.step(bytes((client.door,)) + client.peer, message, frame):
             self._send(client, report)
             if self._service.events.wanted(Topic.WINDOW):
