@@ -31,6 +31,7 @@ COMMANDS = {
     "metrics": "runtime.cli.metrics",
     "page": "runtime.cli.page",
     "top": "runtime.cli.top",
+    "view": "runtime.cli.view",
     "deadline": "runtime.cli.deadline",
     "doctor": "runtime.cli.doctor",
     "profile": "runtime.cli.profile",
