@@ -38,6 +38,7 @@ class Samples:
         self._pids = pids
         self._every_s = every_s
         self._due_s = 0.0
+        self.ended: list[str] = []
         self.times_s: list[float] = []
         self.sizes_b: dict[str, list[float]] = {name: [] for name in pids}
 
@@ -47,8 +48,12 @@ class Samples:
         if now_s >= self._due_s:
             self._due_s = now_s + self._every_s
             self.times_s.append(now_s)
-            for name, pid in self._pids.items():
-                self.sizes_b[name].append(resident_bytes(pid))
+            for name, pid in tuple(self._pids.items()):
+                try:
+                    self.sizes_b[name].append(float(resident_bytes(pid)))
+                except FileNotFoundError:
+                    self.ended.append(name)
+                    del self._pids[name]
 
 
 def real(seconds: float) -> dict[str, dict[str, Any]]:
@@ -74,8 +79,8 @@ def real(seconds: float) -> dict[str, dict[str, Any]]:
             status = processes.status()
     counts["guard restarts"] = int(status["guard"]["restarts"])
     counts["requests"] = int(sum(status["replies"].values()))
-    grown = {name: growth(samples.times_s, sizes) for name, sizes in samples.sizes_b.items()}
-    return {"drive": dict(counts), **grown}
+    grown = {name: growth(samples.times_s[: len(sizes)], sizes) for name, sizes in samples.sizes_b.items()}
+    return {"drive": {**counts, "ended": " ".join(samples.ended)}, **grown}
 
 
 def _pids(processes: Processes) -> dict[str, int]:
