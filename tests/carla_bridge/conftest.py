@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An emulator that runs: its process, and the port that clients connect to."""
+    """An emulator that runs: its process, and the ports that clients and streams connect to."""
 
     process: "subprocess.Popen[bytes]"
     port: int
+    stream_port: int
 
 
 Serve = Callable[..., Server]
@@ -34,7 +35,7 @@ def serve() -> Iterator[Serve]:
             process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE))
             stack.callback(process.kill)
             assert process.stdout is not None
-            return Server(process, int(json.loads(process.stdout.readline())["port"]))
+            return Server(process, **json.loads(process.stdout.readline()))
 
         yield start
 

@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("carla", reason="needs the client wheel: pip install 'headway[carla]'")
 
+from tests.carla_bridge.conftest import Serve
+
 pytestmark = [pytest.mark.carla, pytest.mark.timeout(100)]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,8 +170,15 @@ def test_the_wrong_map_is_named(emulator: Start) -> None:
     assert "has the map Carla/Maps/Emulated, not Town04" in str(told["error"])
 
 
-def test_no_server_is_told() -> None:
+def test_no_server_and_a_port_of_something_else_are_told(serve: Serve) -> None:
     assert "no CARLA server answers at 127.0.0.1:1 " in str(run(1, FAULT)["error"])
+    other = "settings = replace(settings, timeout_s=1.0)" + FAULT
+    assert "its -carla-rpc-port?" in str(run(serve().stream_port, other)["error"])
+
+
+def test_a_missing_wheel_is_told_with_what_to_install() -> None:
+    told = run(1, "sys.modules['carla'] = None" + FAULT)
+    assert "install it with pip install 'headway[carla]'" in str(told["error"])
 
 
 def _drive(port: int) -> subprocess.CompletedProcess[str]:
