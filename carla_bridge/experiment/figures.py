@@ -100,7 +100,7 @@ def _wireless(figure: Figure, results: Results, rows: Sequence[Row]) -> None:
 
 def _write(axes: Axes, x: float, y: float, value: float) -> None:
     axes.annotate(
-        f"{value:.2f}", (x, y), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7
+        f"{value:.3f}", (x, y), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7
     )
 
 
