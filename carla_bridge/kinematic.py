@@ -321,13 +321,17 @@ class KinematicWorld:
         else:
             self._events.append(Event(self.time_s, EventKind.STRUCK, f"{what}, at {drum.speed_mps:.2f} m/s"))
 
-    def _watch_step(self) -> None:
-        """Compare the step with the declared bounds, by the truth."""
+    @property
+    def motion(self) -> Motion:
+        """How the vehicle truly moves."""
         body = self._body
         yaw = body.speed_mps * math.sin(body.beta_rad) / self.vehicle.l_r_m
-        motion = Motion(body.x_m, body.y_m, body.heading_rad, body.speed_mps, body.beta_rad, yaw)
+        return Motion(body.x_m, body.y_m, body.heading_rad, body.speed_mps, body.beta_rad, yaw)
+
+    def _watch_step(self) -> None:
+        """Compare the step with the declared bounds, by the truth."""
         beta_rad, speed_mps, brake = self._control
-        self._watch.moved(self.time_s, TICK_S, motion, Control(beta_rad, speed_mps, brake))
+        self._watch.moved(self.time_s, TICK_S, self.motion, Control(beta_rad, speed_mps, brake))
         for mover in self._movers:
             drum = mover.obstacle
             self._watch.obstacle(drum.speed_mps * TICK_S, TICK_S, drum.speed_max_mps)

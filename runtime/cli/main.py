@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "carla_bridge.demo.command",
     "drive": "carla_bridge.experiment.command",
     "scenarios": "carla_bridge.scene.command",
+    "calibrate": "carla_bridge.calibrate.command",
     "serve": "runtime.cli.serve",
     "guard": "runtime.cli.guard",
     "edge": "runtime.cli.edge",
