@@ -1,10 +1,9 @@
 """highway-env as a World: its physics, its roads, its drivers; our control in place of its agent's.
 
-The environment's picture of the road has y to the right; here y is to the left. Our vehicle starts at rest
-in the widest gap of its lane amid the traffic, which is slowed down from a motorway's speeds to a town's. The others
-brake and change lanes for it as highway-env's drivers do.
-Every other's declared top speed is the road's speed limit, or the greatest speed that any of them starts with, and
-3.5 m/s for the turn of a body about its middle in a lane change.
+The environment's picture of the road has y to the right; here y is to the left. Our vehicle starts at rest behind
+another amid the traffic, which is slowed down from a motorway's speeds to a town's. The others brake and change lanes
+for it as highway-env's drivers do. Every other's declared top speed is the road's speed limit, or the greatest speed
+that any of them starts with, and 3.5 m/s for the turn of a body about its middle in a lane change.
 
 Reference: Leurent, An environment for autonomous driving decision-making, https://github.com/Farama-Foundation/HighwayEnv
 """
@@ -12,7 +11,6 @@ Reference: Leurent, An environment for autonomous driving decision-making, https
 import math
 import warnings
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,8 @@ from carla_bridge.errors import SimulatorError, WorldError
 from carla_bridge.obstacles import SpawnRule
 from carla_bridge.route import Floats, Route
 from carla_bridge.scenario import Scenario
-from carla_bridge.worlds.base import TrueWorld
-from carla_bridge.worlds.bodies import Box
+from carla_bridge.worlds.base import TrueWorld, velocity_of
+from carla_bridge.worlds.bodies import Box, gap_m
 from carla_bridge.worlds.judge import Thing
 from carla_bridge.worlds.lanes import LENGTH_M
 from carla_bridge.worlds.watch import Motion
@@ -37,6 +35,9 @@ ENVIRONMENT = "highway-v0"
 
 LIMIT_MPS = 10.0
 """Speed limit that the road is given [m/s]; 30 as it comes."""
+
+BEHIND_M, GAP_M = 20.0, 40.0
+"""How far behind another our vehicle starts, and the least gap that it starts in [m]."""
 
 TURN_MPS = 3.5
 """What the end of a body may be faster than its middle [m/s]."""
@@ -113,6 +114,7 @@ class HighwayWorld(TrueWorld):
         accel = max(-self._down_mps2, min(self._up_mps2, change))
         steering = -math.atan(2.0 * math.tan(slip))
         before, before_mps = float(self._ego.heading), float(self._ego.speed)
+        crashed = self._ego.crashed
         try:
             # As the environment's own step does, less its observation and reward, which cost more than its physics.
             self._ego.act({"acceleration": accel, "steering": steering})
@@ -121,11 +123,21 @@ class HighwayWorld(TrueWorld):
                 self._env.road.step(TICK_S / _FRAMES)
         except Exception as error:  # highway-env raises whatever its parts raise
             raise SimulatorError(f"highway-env failed at {self.time_s:.2f} s: {error!r}") from error
+        if self._ego.crashed and not crashed:
+            self._note_crash()
         self._slip_rad = slip
         # Euler's rule turns by the speed before each frame: the mean of those, brought to the speed at the end.
         mean_mps = before_mps + 0.5 * (1.0 - 1.0 / _FRAMES) * (float(self._ego.speed) - before_mps)
         share = float(self._ego.speed) / max(mean_mps, 1e-9)
         self._yaw_rate_radps = -wrap_angle(float(self._ego.heading) - before) / TICK_S * share
+
+    def _note_crash(self) -> None:
+        """Tell the judge of a crash that highway-env found: it sees them a frame ahead, and stops who crashed."""
+        box = self.box_at(self._moving)
+        things = [self._thing(item) for item in self._env.road.vehicles if item is not self._ego and item.crashed]
+        nearest = min(things, key=lambda thing: gap_m(box, thing.body), default=None)
+        if nearest is not None:
+            self._judge.touched(box, velocity_of(self._moving), nearest)
 
     def _motion(self) -> Motion:
         ego = self._ego
@@ -187,15 +199,17 @@ def _slow_down(env: Any) -> None:
 
 
 def _amid(env: Any) -> None:
-    """Put our vehicle into the widest gap of its lane within 100 m of the middle of the traffic."""
+    """Put our vehicle `BEHIND_M` behind one amid the traffic that has `GAP_M` free behind it."""
     ego = env.vehicle
     others = [item for item in env.road.vehicles if item is not ego]
-    lane = [float(item.position[0]) for item in others if abs(item.position[1] - ego.position[1]) < _BESIDE_M]
-    middle = float(np.median([item.position[0] for item in others])) if others else float(ego.position[0])
-    ends = sorted([middle - 100.0, *(x for x in lane if abs(x - middle) < 100.0), middle + 100.0])
-    width, start = max((high - low, low) for low, high in pairwise(ends))
-    ego.position = np.array([start + 0.5 * width, ego.position[1]])
-    ego.on_state_update()
+    middle = float(np.median([item.position[0] for item in others])) if others else 0.0
+    for lead in sorted(others, key=lambda item: abs(float(item.position[0]) - middle)):
+        x_m, y_m = float(lead.position[0]), float(lead.position[1])
+        lane = [float(item.position[0]) for item in others if abs(float(item.position[1]) - y_m) < _BESIDE_M]
+        if not any(x_m - GAP_M < other < x_m for other in lane):
+            ego.position = np.array([x_m - BEHIND_M, y_m])
+            ego.on_state_update()
+            return
 
 
 def _route(lane: Any, ego: Any) -> Route:

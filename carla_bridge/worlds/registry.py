@@ -73,7 +73,7 @@ def _mujoco(wanted: Wanted) -> TrueWorld:
 
 WORLDS = {
     "commonroad": Entry("traffic_car.toml", 15.0, _commonroad),
-    "highway": Entry("highway_car.toml", 10.0, _highway),
+    "highway": Entry("highway_car.toml", 12.0, _highway),
     "mujoco": Entry("mujoco_car.toml", 20.0, _mujoco),
 }
 
