@@ -32,6 +32,7 @@ from runtime.execute.errors import ClosedError, ModelNotFoundError
 from runtime.execute.flow import Flow
 from runtime.execute.job import Job, OnDecision, OnDone
 from runtime.execute.latency import ModelLatency
+from runtime.execute.leash import Leash
 from runtime.execute.model import ServedModel
 from runtime.execute.queue import Urgency
 from runtime.execute.request import Reply, Request, Status
@@ -53,6 +54,7 @@ class ExecutorSettings:
         most_reserve_s: Most time kept when replies were seen to take long [s].
         max_queue: Requests that may wait for one device.
         inline_limit_s: `run_inline` takes models that usually need at most this to the end [s].
+        inline_most_s: A run that takes longer than this all the same is stopped, and begun anew on its device [s].
         warm_up_runs: Measured runs to each exit when a model is loaded.
     """
 
@@ -60,6 +62,7 @@ class ExecutorSettings:
     most_reserve_s: float = 0.004
     max_queue: int = 256
     inline_limit_s: float = 0.0005
+    inline_most_s: float = 0.02
     warm_up_runs: int = 8
 
 
@@ -114,6 +117,8 @@ class Executor:
         self._workers = {
             device.backend.device: DeviceWorker(device, self._clock, self._reserve, self._refusal) for device in devices
         }
+        most_s = max(self.settings.inline_most_s, 4.0 * self.settings.inline_limit_s)
+        self._leashes = {name: Leash(timers, self._clock, most_s) for name in self._workers}
         self._edges = {edge.name: edge for edge in edges}
         self._edge_runs = EdgeRuns(self._clock, timers, self._reserve)
         self._models: dict[str, dict[str, ServedModel]] = {}
@@ -197,7 +202,7 @@ class Executor:
         runs = self._place(package, device, placement or {}, spare)
         latency, sprint = ModelLatency(len(package.exits)), None
         if isinstance(runs, Chain) and Sprint.fits(runs):
-            sprint = Sprint(runs, latency, self._reserve, self._clock)
+            sprint = Sprint(runs, latency, self._reserve, self._clock, self._leashes[runs.backend.device])
         model = ServedModel(package, runs, latency, last, sprint)
         if isinstance(runs, Spread):
             measure_spread(model, runs, self._workers, self.settings.warm_up_runs, self._clock)
@@ -343,8 +348,8 @@ class Executor:
     def run_inline(self, request: Request) -> Reply | None:
         """Run a quick request on the caller's thread, if its device has nothing else to do.
 
-        Saves two thread switches. Only for models that usually need at most `inline_limit_s` to the end; no timer is
-        set, the deadline is looked at between exits. The request can't be cancelled.
+        Saves two thread switches. Only for models that usually need at most `inline_limit_s` to the end; what takes
+        far longer than that, or longer than its deadline, is stopped. The request can't be cancelled.
 
         Returns:
             The reply, also when that is a refusal; None if the request should be submitted instead.
@@ -365,19 +370,39 @@ class Executor:
             return None
         if not worker.gate.acquire(blocking=False):
             return None
-        replies: list[Reply] = []
         try:
-            reply = None if sprint is None else sprint.run(request)
-            if reply is not None:
-                with self._lock:
-                    self._replies[reply.status] += 1
-                return reply
-            job = self._admit(request, replies.append)
-            if job is not None:
-                worker.run(job, MAX_NESTED)  # lets nothing pass: the caller has other things to do
+            reply = self._run_job(worker, request) if sprint is None else sprint.run(request)
         finally:
             worker.gate.release()
-        return replies[0]
+        if sprint is not None and reply is not None:
+            with self._lock:
+                self._replies[reply.status] += 1
+        return reply
+
+    def _run_job(self, worker: DeviceWorker, request: Request) -> Reply | None:
+        """Run a request as a job on this thread; None where it takes far longer than usual."""
+        replies: list[Reply] = []
+        job = self._admit(request, replies.append)
+        if job is None:
+            return replies[0]
+        overran = threading.Event()
+
+        def stop() -> None:
+            if request.deadline_ns is None or self._clock.now_ns() < request.deadline_ns - self._reserve.total_ns:
+                job.model.latency.first[job.first_exit].add(self.settings.inline_most_s)
+                overran.set()
+                job.end(Status.UNAVAILABLE, "it takes longer than usual")
+            else:
+                job.expire()
+
+        falls_ns = None if request.deadline_ns is None else request.deadline_ns - self._reserve.total_ns
+        leash = self._leashes[job.model.device]
+        leash.begin(stop, falls_ns)
+        try:
+            worker.run(job, MAX_NESTED)  # lets nothing pass: the caller has other things to do
+        finally:
+            leash.end()
+        return None if overran.is_set() else replies[0]
 
     def rehearse(self, least_s: float = 0.0, most_s: float | None = None) -> None:
         """Run models once, on zeros, on this thread, so that their next requests find them warm; counts nowhere.

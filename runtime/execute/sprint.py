@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devices.backend import Backend, Loaded
+from devices.backend import Backend, CancelToken, Loaded
 from devices.chain import Chain, SegmentTime
 from devices.clock import NS_PER_S, Clock
 from devices.errors import DeviceError
+from devices.tensor import Array
 from runtime.execute.latency import ModelLatency
+from runtime.execute.leash import Leash
 from runtime.execute.request import Ending, Reply, Request, Status
 from runtime.execute.reserve import Reserve
 
@@ -36,6 +38,7 @@ class Sprint:
         latency: How long it takes; noted here.
         reserve: Time kept before each deadline for the reply.
         clock: The executor's.
+        leash: Ends a run that takes far longer than usual, or beyond its deadline.
     Raises:
         ValueError: the chain runs in several pieces.
     """
@@ -46,6 +49,7 @@ class Sprint:
         "_exit",
         "_inputs",
         "_latency",
+        "_leash",
         "_loaded",
         "_names",
         "_outputs",
@@ -53,7 +57,7 @@ class Sprint:
         "chain",
     )
 
-    def __init__(self, chain: Chain, latency: ModelLatency, reserve: Reserve, clock: Clock) -> None:
+    def __init__(self, chain: Chain, latency: ModelLatency, reserve: Reserve, clock: Clock, leash: Leash) -> None:
         package = chain.package
         if chain.sole is None:
             raise ValueError(f"model {package.name!r} runs in several pieces: it cannot be sprinted")
@@ -68,6 +72,7 @@ class Sprint:
             for spec in package.inputs
         )
         self._latency = latency.first[0]
+        self._leash = leash
         self._reserve = reserve
         self._clock = clock
 
@@ -103,14 +108,22 @@ class Sprint:
         deadline_ns = request.deadline_ns
         if deadline_ns is not None and began_ns + (self.p99_s + self._reserve.total_s) * NS_PER_S > deadline_ns:
             return None
+        token = CancelToken()
+        self._leash.begin(token.cancel, deadline_ns)
+        outputs: dict[str, Array] | None = None
         try:
-            made = self._loaded.run({name: self._backend.upload(array) for name, array in given.items()}, None)
+            made = self._loaded.run({name: self._backend.upload(array) for name, array in given.items()}, token)
             outputs = {name: self._backend.download(made[name]) for name in self._outputs}
-        except DeviceError:
-            return None  # tried again, and told, by the usual way
+        except DeviceError:  # tried again, and told, by the usual way
+            if not token.cancelled:
+                return None
+        finally:
+            self._leash.end()
         ended_ns = self._clock.now_ns()
         took_s = (ended_ns - began_ns) / NS_PER_S
         self._latency.add(took_s)
+        if outputs is None or (deadline_ns is not None and ended_ns > deadline_ns):
+            return None
         device = self._backend.device
         times = [SegmentTime(name, device, 0.0, 0.0) for name in self._names[:-1]]
         times.append(SegmentTime(self._names[-1], device, 0.0, took_s))

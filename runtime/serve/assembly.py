@@ -17,6 +17,7 @@ from runtime.execute.executor import Executor
 from runtime.observe.watch import DriftWatch
 from runtime.repository import ModelRepository
 from runtime.serve.api.admin import Administration
+from runtime.serve.api.lives import Lives
 from runtime.serve.api.local import LocalApi, Rooms
 from runtime.serve.api.questions import Questions
 from runtime.serve.api.quota import Quota, Quotas
@@ -68,6 +69,7 @@ def open_service(
         budget_bytes=None if serve.memory_mb is None else MEGABYTE * serve.memory_mb,
         placer=models.plans,
         pinned=first,
+        driving=bound.driven,
     )
 
     def walk_p99_s(model: str) -> float:
@@ -127,7 +129,9 @@ class LocalSockets:
         segments = SharedSegments(self._listener, self._poller)
         self._stack.callback(segments.close)
         admin = Administration(service, mailbox, told.status, told.plans)
-        rooms = Rooms(service, pilot, relay, admin, questions, segments, mailbox)
+        lives = Lives(self._poller, service.cancel)
+        self._stack.callback(lives.close)
+        rooms = Rooms(service, pilot, relay, admin, questions, segments, mailbox, lives)
         rate = self._serve.client_messages
         rates = None if rate is None else ClientLimits(rate, math.inf)
         api = LocalApi(self._routers, rooms, Quotas(Quota(requests=self._serve.client_requests, rates=rates)))

@@ -73,7 +73,9 @@ class Library:
         repository: Where `load` finds models; None: what is loaded at the start is all there is.
         budget_bytes: Most that models may take [B]; None: no limit.
         placer: Places some of `packages` itself.
-        pinned: Name of the model that may not be unloaded, and of which any version must look the same from outside.
+        pinned: Name of the model that drives the vehicle: any version of it must look the same from outside, and it may
+            not be unloaded while one is driven.
+        driving: Returns whether a vehicle is driven.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Library:
         budget_bytes: float | None = None,
         placer: Placer | None = None,
         pinned: str | None = None,
+        driving: Callable[[], bool] = lambda: False,
     ) -> None:
         self._executor = executor
         self._packages = tuple(packages)
@@ -94,6 +97,7 @@ class Library:
         self._budget_bytes = budget_bytes
         self._placer = placer
         self._pinned = pinned
+        self._driving = driving
         self._took: dict[tuple[str, str], float] = {}
         self._stamps: dict[tuple[str, str], tuple[object, ...]] = {}
         self._failures: dict[tuple[str, str], str] = {}
@@ -195,12 +199,12 @@ class Library:
 
         Raises:
             ModelNotFoundError: It is not loaded.
-            ModelInUseError: It drives the vehicle, or plans place it.
+            ModelInUseError: It drives the vehicle at present, or plans place it.
         """
         going = [
             m.package for m in self._executor.models if m.package.name == name and version in (None, m.package.version)
         ]
-        if name == self._pinned and going and len(going) == self._count(name):
+        if name == self._pinned and going and len(going) == self._count(name) and self._driving():
             raise ModelInUseError(f"model {name!r} drives the vehicle: it can be replaced, not unloaded")
         if self._placer is not None and name in self._placer.models:
             raise ModelInUseError(f"model {name!r} is placed by serve.plans: it is served as long as the daemon runs")
@@ -239,7 +243,7 @@ class Library:
         if self._placer is not None and package.name in self._placer.models:
             raise ModelInUseError(f"model {package.name!r} is placed by serve.plans: it cannot be loaded beside them")
         if package.name == self._pinned:
-            served = self._executor.model(package.name).package
+            served = next((each for each in self._packages if each.name == package.name), package)
             if _outside(served) != _outside(package):
                 raise ModelInUseError(
                     f"model {package.name!r} drives the vehicle: version {package.version} has other inputs or exits "

@@ -69,11 +69,19 @@ def test_a_model_that_grows_beyond_the_budget_is_taken_back(
     assert served(executor) == {("light", "1")}
 
 
-def test_the_pinned_model_is_replaced_by_what_looks_the_same_and_never_unloaded(root: Path, executor: Executor) -> None:
+def test_the_pinned_model_is_replaced_by_what_looks_the_same_and_stays_while_a_vehicle_is_driven(
+    root: Path, executor: Executor
+) -> None:
     light = load_package(root / "light" / "1")
-    models = Library(executor, [light], repository=ModelRepository(root), pinned="light")
+    driving = [True]
+    models = Library(executor, [light], repository=ModelRepository(root), pinned="light", driving=lambda: driving[0])
     models.begin()
     models.load("light", "2")
     with pytest.raises(ModelInUseError, match="drives the vehicle"):
         models.unload("light")
     assert served(executor) == {("light", "2")}
+    driving[0] = False
+    models.unload("light")
+    assert served(executor) == set()
+    models.load("light", "1")
+    assert served(executor) == {("light", "1")}

@@ -26,6 +26,7 @@ from runtime.errors import MessageError
 from runtime.execute.request import Reply, Request, Status
 from runtime.serve.api import codec, messages
 from runtime.serve.api.admin import Administration
+from runtime.serve.api.lives import Lives
 from runtime.serve.api.questions import Questions
 from runtime.serve.api.quota import Client, Quotas, owner_of
 from runtime.serve.api.relay import GuardRelay
@@ -58,6 +59,7 @@ class Rooms:
         questions: What may be asked of the shield.
         segments: Shared memory.
         mailbox: Brings replies back to this thread.
+        lives: Ends what dead clients asked for.
     """
 
     service: Service
@@ -67,6 +69,7 @@ class Rooms:
     questions: Questions
     segments: SharedSegments
     mailbox: Mailbox
+    lives: Lives
 
 
 class LocalApi:
@@ -105,6 +108,7 @@ class LocalApi:
         for client, decision in self._rooms.relay.decisions(ready):
             self._put(client, [decision])
         self._subscriptions.attend()
+        self._rooms.lives.attend(ready)
         return bool(direct)
 
     def close(self) -> None:
@@ -193,8 +197,13 @@ class LocalApi:
         if reply is not None:
             self._answer(client, message, request, reply)
             return
-        answer = partial(self._answer, client, message, request)
+        answer = partial(self._answer_later, client, message, request)
         self._service.submit(request, lambda done: self._mailbox.put(partial(answer, done)))
+        self._rooms.lives.begin(client, request.id)
+
+    def _answer_later(self, client: Client, message: messages.Infer, request: Request, reply: Reply) -> None:
+        self._rooms.lives.end(client, request.id)
+        self._answer(client, message, request, reply)
 
     def _answer(self, client: Client, message: messages.Infer, request: Request, reply: Reply) -> None:
         """Send a reply; on the socket thread."""

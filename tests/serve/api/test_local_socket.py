@@ -116,12 +116,6 @@ def test_only_the_repository_s_models_can_be_loaded(client: headway.Client, name
     assert caught.value.code == "NOT_FOUND"
 
 
-def test_the_model_that_drives_the_vehicle_stays(client: headway.Client) -> None:
-    with pytest.raises(headway.RequestError, match="drives the vehicle") as caught:
-        client.unload("drives")
-    assert caught.value.code == "FAILED_PRECONDITION"
-
-
 def test_requests_go_on_while_a_model_is_replaced(socket: Path, client: headway.Client) -> None:
     seen: list[float] = []
     stop = threading.Event()
