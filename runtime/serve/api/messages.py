@@ -177,7 +177,9 @@ class Subscribe(_Strict, frozen=True, tag="subscribe/1"):
 
     id: RequestId
     topics: Annotated[
-        tuple[Literal["guard", "window", "request", "model", "plan", "bound", "drift", "edge", "frame", "decision"], ...],
+        tuple[
+            Literal["guard", "window", "request", "model", "plan", "bound", "drift", "edge", "frame", "decision"], ...
+        ],
         Meta(min_length=1, max_length=16),
     ]
 
