@@ -147,9 +147,7 @@ class Camera:
         sky = low + (top - low) * np.minimum(1.0, 2.0 * climb)
         cover = np.clip(rows - horizon + 0.5, 0.0, 1.0)
         column = np.clip(sky + (verge - sky) * cover, 0.0, 255.0).astype(np.uint8)
-        image = np.empty((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
-        image[:] = column[:, None, :]
-        return image
+        return np.asarray(cv2.repeat(column[:, None, :], 1, WIDTH_PX), np.uint8)
 
     def _draw_road(self, image: Frame, view: _View, route: Route, s_m: float, scenery: Scenery) -> None:
         half = self.half_width_m
@@ -202,8 +200,8 @@ class Camera:
         return view.project(ground[np.all(ground[..., 0] >= _NEAR_M - 1e-9, axis=1)])
 
     def _shade(self, image: Frame, view: _View, route: Route, s_m: float, scenery: Scenery, gain: Floats) -> Frame:
-        shade = np.empty_like(image)
-        shade[:] = np.minimum(gain * 160.0, 255.0).astype(np.uint8)
+        even = np.minimum(gain * 160.0, 255.0).astype(np.uint8)
+        shade = np.asarray(cv2.repeat(even[None, None, :], HEIGHT_PX, WIDTH_PX), np.uint8)
         near = scenery.shadows[(scenery.shadows[:, 1] > s_m) & (scenery.shadows[:, 0] < s_m + 60.0)]
         if len(near):
             dark = tuple(float(c) for c in gain * 160.0 * (1.0 - scenery.shadow_depth))

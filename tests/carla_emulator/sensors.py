@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,8 +45,7 @@ class Eyes:
         near_m = self._route.locate(ego.body.x_m, ego.body.y_m).s_m
         pose = ego.body.x_m, ego.body.y_m, ego.body.heading_rad
         picture = self._camera.render(self._route, pose, drums, self._scenery, s_m=near_m, time_s=time_s, number=number)
-        bgra = np.full((*picture.shape[:2], 4), 255, np.uint8)
-        bgra[..., :3] = picture[..., ::-1]
+        bgra = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGRA), np.uint8)
         return struct.pack("<IIf", picture.shape[1], picture.shape[0], 90.0) + bgra.tobytes()
 
     def sweep(self, lidar: Actor, ego: Actor, drums: tuple[Obstacle, ...], step_s: float) -> bytes:
