@@ -149,11 +149,13 @@ class PlansSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ObserveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What shows how the daemon fares: HOST:PORT on loopback of `metrics` and of the live `page` (None: not served).
 
+    `otlp`: a receiver of traces, as http://127.0.0.1:4318 (None: no traces).
     `record`: folder of the flight recorder (None: nothing is recorded), with `record_files` files of `record_mb` each.
     """
 
     metrics: str | None = None
     page: str | None = None
+    otlp: str | None = None
     record: str | None = None
     record_mb: Annotated[float, msgspec.Meta(ge=0.1)] = 32.0
     record_files: Annotated[int, msgspec.Meta(ge=2)] = 8

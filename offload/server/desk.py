@@ -29,6 +29,7 @@ from offload.server.replies import Replies
 from offload.server.router import Router
 from offload.server.settings import ServerSettings
 from offload.server.tally import Tally
+from offload.server.traced import Traced
 from offload.server.watchdog import Watchdog
 from offload.wire import Cancel, Code, Hello, Ping, Pong, Reply, Request, Welcome, decode_from_vehicle
 
@@ -73,6 +74,8 @@ class Desk:
         """What was accepted and not answered."""
         self.draining = False
         """Whether new work is refused."""
+        self.on_traced: Callable[[Traced], None] | None = None
+        """Told of each computed request that carries a trace context."""
         self._settings = settings
         self._limits = settings.limits
         self._now_s = clock.now_s
@@ -123,6 +126,8 @@ class Desk:
             job = answer.job
             self.agenda.remove(job)
             self._answer(job.client, job.request.id, answer)
+            if self.on_traced is not None:
+                self._trace(job.request, answer.code, answer.exit_id, answer.queue_s, answer.compute_s)
         for job in again:
             self._tally.rerun += 1
             self._queue.put(job)
@@ -132,6 +137,10 @@ class Desk:
         for job in self.agenda.jobs:
             job.token.cancel()
         self._computer.stop()
+
+    def _trace(self, request: Request, code: Code, exit_id: str | None, queue_s: float, compute_s: float) -> None:
+        if self.on_traced is not None and request.traceparent is not None:
+            self.on_traced(Traced(request.traceparent, request.model, str(code), exit_id, queue_s, compute_s))
 
     def _answer(self, client: bytes, request_id: int, answer: Answer) -> None:
         if answer.code is Code.OK:
@@ -197,6 +206,8 @@ class Desk:
             self._tally.inline += 1
             self._tally.queue.add(0.0)
             self._tally.compute.add(took_s)
+            if self.on_traced is not None:
+                self._trace(request, Code.OK, computed.exit_id, 0.0, took_s)
         served.took(1, took_s)
         return not computed.cancelled
 

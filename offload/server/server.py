@@ -37,6 +37,7 @@ from offload.server.queue import DeadlineQueue
 from offload.server.router import Router
 from offload.server.settings import ServerSettings
 from offload.server.tally import Tally
+from offload.server.traced import Traced
 from offload.server.watchdog import Watchdog
 from offload.wakeup import Wakeup
 
@@ -98,6 +99,10 @@ class EdgeServer:
         self._watchdog = Watchdog(self._settings.inline_limit_s)
         parts = Parts(self._router, self._gate, self._queue, self._computer, self._pace, self.tally, self._watchdog)
         self._desk = Desk(parts, models, self._settings, self._clock, self._to_load.put, self._tell)
+
+    def tell_traced(self, take: Callable[[Traced], None]) -> None:
+        """Have `take` told, on the I/O thread, of each computed request that carries a trace context."""
+        self._desk.on_traced = take
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ def edge(
     client_messages: Annotated[float | None, typer.Option(help="Most messages of one client [1/s]")] = None,
     client_mb: Annotated[float | None, typer.Option(help="Most megabytes of one client [MB/s]")] = None,
     drain_s: Annotated[float, typer.Option(help="Time accepted work gets after SIGTERM [s]")] = 5.0,
+    otlp: Annotated[str | None, typer.Option(help="Traces to an OTLP receiver, as http://127.0.0.1:4318")] = None,
     json_logs: Annotated[bool, typer.Option("--json", help="Logs as JSON lines")] = False,
 ) -> None:
     """Run models for vehicles over the network, earliest deadline first.
@@ -100,6 +101,12 @@ def edge(
 
         metrics = EdgeHttp(server, port=http)
         announcement["http"] = metrics.url
+    traces = None
+    if otlp is not None:
+        from runtime.observe.trace.tracing import Tracing
+
+        traces = Tracing(otlp, "headway-edge")
+        server.tell_traced(traces.answered)
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_S)
@@ -110,3 +117,5 @@ def edge(
         manager.stopping("drained")
     if metrics is not None:
         metrics.close()
+    if traces is not None:
+        traces.close()

@@ -26,6 +26,7 @@ def serve(
     metrics: Annotated[str | None, typer.Option(help="Prometheus metrics: HOST:PORT on loopback")] = None,
     page: Annotated[str | None, typer.Option(help="Live page: HOST:PORT on loopback")] = None,
     record: Annotated[Path | None, typer.Option(help="Folder of the flight recorder")] = None,
+    otlp: Annotated[str | None, typer.Option(help="Traces to an OTLP receiver, as http://127.0.0.1:4318")] = None,
     log_format: Annotated[str, typer.Option(help="plain or json")] = "plain",
     json_logs: Annotated[bool, typer.Option("--json", help="The same as --log-format json")] = False,
 ) -> None:
@@ -58,6 +59,7 @@ def serve(
         "observe.metrics": metrics,
         "observe.page": page,
         "observe.record": _text(record),
+        "observe.otlp": otlp,
     }
     Daemon(load_config(config, flags), partial(load_config, config, flags)).run()
 

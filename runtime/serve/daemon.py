@@ -190,6 +190,10 @@ class Daemon:
     def _open_pilot(self, stack: ExitStack) -> Pilot:
         offloading = Offloading(self._config.offload)
         offloading.tell_decisions(self._service.events)
+        if self._config.observe.otlp is not None:
+            from runtime.observe.trace.tracing import tracing
+
+            offloading.tracing = stack.enter_context(tracing(self._config.observe.otlp, "headway"))
         stack.callback(offloading.close)
         self._client = offloading.client
         if self._client is not None:

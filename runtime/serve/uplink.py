@@ -6,7 +6,7 @@ Without an edge server there is no estimate, and so every policy runs every wind
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devices.profile import load_profile
 from devices.tensor import Array
@@ -22,6 +22,9 @@ from runtime.errors import ConfigurationError
 from runtime.observe.recorder.taps import TappedPolicy
 from runtime.serve.events import EventHub
 from runtime.serve.suspicion import Suspicion
+
+if TYPE_CHECKING:
+    from runtime.observe.trace.tracing import OpenSpan, Tracing
 
 
 def local_run_j(section: OffloadSection) -> float:
@@ -62,6 +65,9 @@ class Offloading:
         self._link = EmulatedLink(model, seed, origin_s=time.monotonic())
         self._suspicion = Suspicion()
         self.client = self._connect(section)
+        self.tracing: Tracing | None = None
+        """Where each frame sent is told as a span; None: nowhere."""
+        self._spans: dict[Handle, OpenSpan] = {}
 
     def _connect(self, section: OffloadSection) -> EdgeClient | None:
         if (section.keys is None) != (section.server_key is None):
@@ -110,7 +116,12 @@ class Offloading:
         """Send a frame to the edge server; its answer is of use until `deadline_s` on the monotonic clock."""
         if self.client is None:
             raise RuntimeError("a policy may not offload without an edge server")
-        return self.client.submit(model, inputs, deadline_s)
+        if self.tracing is None:
+            return self.client.submit(model, inputs, deadline_s)
+        span = self.tracing.begin("offload", {"headway.model": model})
+        handle = self.client.submit(model, inputs, deadline_s, traceparent=span.traceparent)
+        self._spans[handle] = span
+        return handle
 
     def cancel(self, handle: Handle) -> None:
         """Give a request up."""
@@ -132,6 +143,10 @@ class Offloading:
         taken = self.client.take()
         for outcome in taken:
             self._suspicion.take(outcome, self.client.rtt_s)
+            span = self._spans.pop(outcome.handle, None)
+            if span is not None:
+                told = {"headway.code": str(outcome.code), "headway.exit": outcome.exit_id or ""}
+                span.end(told | {"server.address": outcome.endpoint}, failure=outcome.message)
         return taken
 
     def unusable(self) -> None:
