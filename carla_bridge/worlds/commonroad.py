@@ -231,8 +231,8 @@ def _reader() -> Any:
 def _goal(goal: Any) -> Floats | None:
     for state in goal.state_list:
         centre = getattr(getattr(state, "position", None), "center", None)
-        if centre is not None:
-            return np.asarray(centre, dtype=float)
+        if centre is not None:  # newer versions of the library give a point of shapely
+            return np.array([centre.x, centre.y] if hasattr(centre, "x") else centre, dtype=float)
     return None
 
 
