@@ -24,7 +24,7 @@ _DRAWN = {
     "/top/tolerable",
     "/top/backup",
     "/guard/deadline_ms",
-    "/guard/speed_mps",
+    "/vehicle/speed_mps",
     "/energy/window_mj",
     "/request/slack_ms",
     "/events",

@@ -2,7 +2,7 @@
 
     top/vehicle, top/obstacles, top/held, top/tolerable, top/backup    in the vehicle's frame, up being ahead
     camera                              the newest frame, where the daemon tells frames
-    guard/deadline_ms, guard/speed_mps  tolerable deadline (at most 10 s are drawn) and measured speed
+    guard/deadline_ms, vehicle/speed_mps    tolerable deadline (at most 10 s are drawn) and measured speed
     energy/window_mj                    energy of each window
     request/slack_ms                    time left when an answer was there
     events                              what changed: the guard's mode, plans, models, the edge server, drift
@@ -54,7 +54,7 @@ class Stream:
         recording.send_blueprint(_blueprint())
         for name, text, color in (
             ("guard/deadline_ms", "tolerable deadline [ms]", _BLUE),
-            ("guard/speed_mps", "speed [m/s]", _INK),
+            ("vehicle/speed_mps", "speed [m/s]", _INK),
             ("energy/window_mj", "energy of a window [mJ]", _ORANGE),
             ("request/slack_ms", "time left at the answer [ms]", _BLUE),
         ):
@@ -81,7 +81,7 @@ class Stream:
         log("guard/deadline_ms", rr.Scalars(1e3 * deadline_s))
         seen = tick.observation
         if seen is not None and seen.speed_mps is not None and math.isfinite(seen.speed_mps):
-            log("guard/speed_mps", rr.Scalars(seen.speed_mps))
+            log("vehicle/speed_mps", rr.Scalars(seen.speed_mps))
         if decision.mode != self._mode:
             self._mode = decision.mode
             level = rr.TextLogLevel.WARN if decision.mode == "backup" else rr.TextLogLevel.INFO
@@ -141,13 +141,14 @@ def _blueprint() -> "rrb.Blueprint":
         rrb.Horizontal(
             rrb.Spatial2DView(origin="top", name="Top view", visual_bounds=window),
             rrb.Vertical(
-                rrb.TimeSeriesView(origin="guard", name="Tolerable deadline and speed"),
+                rrb.TimeSeriesView(origin="guard", name="Tolerable deadline"),
+                rrb.TimeSeriesView(origin="vehicle", name="Speed"),
                 rrb.TimeSeriesView(origin="energy", name="Energy"),
                 rrb.TimeSeriesView(origin="request", name="Time left"),
                 rrb.Horizontal(
                     rrb.Spatial2DView(origin="camera", name="Camera"), rrb.TextLogView(origin="events", name="Events")
                 ),
-                row_shares=[3, 2, 2, 3],
+                row_shares=[3, 2, 2, 2, 3],
             ),
             column_shares=[2, 3],
         ),
