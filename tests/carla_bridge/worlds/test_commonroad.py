@@ -93,7 +93,7 @@ def test_seeds_take_the_place_of_recorded_vehicles() -> None:
 
 
 def test_a_blind_driver_is_kept_from_driving_into_the_lead_by_the_shield_alone() -> None:
-    saved = drive_world("commonroad", open_world("commonroad"), limit_s=3.5, pass_m=0.0)
+    saved = drive_world("commonroad", open_world("commonroad"), limit_s=2.5, pass_m=0.0)
     assert (saved.collisions_moving, saved.uncertified, saved.broken) == (0, 0, {})
     assert saved.min_clearance_moving_m is not None
     assert saved.min_clearance_moving_m > 0.5

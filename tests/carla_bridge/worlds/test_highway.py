@@ -59,7 +59,7 @@ def test_one_seed_gives_one_episode() -> None:
 
 
 def test_ours_runs_into_a_slower_one_ahead_without_a_shield() -> None:
-    world = HighwayWorld(CAR, 1)
+    world = HighwayWorld(CAR, 3, vehicles=5)
     while not world.done and world.time_s < 20.0:
         world.apply(Control(0.0, 20.0))
         world.tick()
