@@ -139,12 +139,18 @@ os.kill(os.getpid(), 9)
         """
 world = CarlaWorld(settings, demo)
 world.tick()
-out(ours=[actor.id for actor in world._world.get_actors() if actor.type_id != "spectator"])
+ours = [actor.id for actor in world._world.get_actors() if actor.type_id != "spectator"]
+simulator = world._world
 world.close()
+given_back = simulator.get_settings()
+out(ours=ours, waits=given_back.synchronous_mode, step=given_back.fixed_delta_seconds)
 """,
     )
     assert len(list(told["ours"])) == 4  # type: ignore[call-overload]
     assert not set(left["ours"]) & set(told["ours"])  # type: ignore[call-overload]
+    # The killed run had the server wait for its ticks: nobody would ever give them.
+    assert not told["waits"]
+    assert told["step"] in (None, 0.0)
 
 
 @pytest.mark.parametrize(

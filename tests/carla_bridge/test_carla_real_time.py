@@ -69,14 +69,14 @@ def test_a_slow_tick_holds_the_world_up_and_makes_no_control_late(serve: Serve, 
 
 def test_a_server_that_is_lost_is_waited_for_and_the_episode_starts_anew(serve: Serve, daemon: Path) -> None:
     first = serve("--exit-at", "40")
-    process = _drive(first.port, daemon, "--timeout-s", "4")
+    process = _drive(first.port, daemon, "--timeout-s", "4", "--duration-s", "1.5")
     wait_for(lambda: first.process.poll() is not None or process.poll() is not None, PATIENCE_S)
     assert first.process.poll() == 3, process.communicate()
     serve("--port", str(first.port))
     told, logged = _end_of(process)
     assert told["starts"] >= 2
     assert told["late_controls"] == 0
-    assert told["time_s"] == pytest.approx(2.5)
+    assert told["time_s"] == pytest.approx(1.5)
     assert "waiting up to 30 s for it" in logged
 
 
