@@ -314,7 +314,7 @@ class Event:
     """Something that happened in the daemon; docs/api.md names the keys of each topic's data.
 
     Args:
-        topic: guard, window, request, model, plan, drift or edge.
+        topic: guard, window, request, model, plan, bound, drift, edge, frame or decision.
         number: Counts all events of the daemon.
         at_s: When it happened, CLOCK_MONOTONIC [s].
         data: What happened.
@@ -912,7 +912,7 @@ class Client:
         return _admitted(self._ask("filter/1", hold_s=hold_s, **_situation(pose, obstacles)))
 
     def events(self, *topics: str, timeout_s: Optional[float] = None) -> Iterator[Event]:
-        """Yield what happens in the daemon from now on: guard, window, request, model, plan, drift, edge.
+        """Yield what happens in the daemon from now on; `topics` as of `Event`, which docs/api.md explains.
 
         Other calls may be made meanwhile. Ends when the iterator is closed, or after `timeout_s` [s] without an event;
         None: never.
