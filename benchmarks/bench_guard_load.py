@@ -3,7 +3,8 @@
     python benchmarks/bench_guard_load.py [--seconds 600] [--kill-every 10] [--only-killed] [--weight] [--json FILE]
 
 Without SCHED_FIFO. This process is the vehicle, with the guard's short slice: it sleeps until the next multiple of
-20 ms, reports state, obstacles and a camera frame, and waits for the guard's decision on what the daemon proposes.
+20 ms, reports state, obstacles and a camera frame, and waits for the guard's decision. It proposes a control itself as
+well, so that the guard has as much to do while there is no daemon.
 Lateness of a tick: from the time it is due to its decision's arrival, so the vehicle's own late wake-ups count. A late
 control is one that was in effect when it was not certified for that instant; decisions that came too late to take
 effect are refused by the vehicle side, and counted beside. Two bare 50 Hz sleepers, one with the short slice and one
@@ -29,11 +30,12 @@ from typing import Any
 import msgpack
 import numpy as np
 import zmq
-from growth import growth, resident_bytes
+from growth import LEAST, growth, resident_bytes
 from machine import keep, line, machine, spread
 
 import headway
 from runtime.serve.guard_link import guard_arguments
+from runtime.serve.guard_messages import Propose, encode
 from runtime.serve.realtime import become_punctual
 
 TICK_S = 0.02
@@ -41,6 +43,7 @@ BESIDE = Path(__file__).with_name("guard_beside.py")
 STANDING = headway.Pose(0.0, 0.0, 0.0, 0.0, 0.0)
 AHEAD = [headway.Obstacle(40.0, 0.0, 4.0), headway.Obstacle(25.0, 9.0, 2.0), headway.Obstacle(60.0, -8.0, 3.0)]
 FRAME = np.full((80, 160, 3), 90, np.uint8)
+SLIP_RAD, SPEED_MPS = 0.02, 8.0
 WARM_S = 3.0
 _WEIGHT_OF_UNIT = -10  # niceness of an autogroup whose weight is about ten times the usual, as CPUWeight=1000
 
@@ -110,7 +113,10 @@ def drive(seconds: float, kill_every_s: float, weight: bool) -> dict[str, Any]:
             }
             weighed = {"weight": max(weigh(guard), weigh(os.getpid()))} if weight else {}
             try:
-                ticked = _tick(session, guard, seconds)
+                with zmq.Context() as context, context.socket(zmq.DEALER) as proposer:
+                    proposer.setsockopt(zmq.LINGER, 0)
+                    proposer.connect(f"ipc://{socket}")
+                    ticked = _tick(session, proposer, guard, seconds)
                 ticked.update(_counted(socket, session))
             finally:
                 told = {part: process.end() for part, process in beside.items()}
@@ -118,15 +124,16 @@ def drive(seconds: float, kill_every_s: float, weight: bool) -> dict[str, Any]:
         return {**weighed, **ticked, **flat}
 
 
-def _tick(session: headway.Session, guard: int, seconds: float) -> dict[str, Any]:
+def _tick(session: headway.Session, proposer: zmq.Socket[bytes], guard: int, seconds: float) -> dict[str, Any]:
     late_s, woke_s, resident, sampled_s = [], [], [], []
     sources: Counter[str] = Counter()
     missing = uncertified = 0
     due_s = time.monotonic() + WARM_S  # until everything runs
     end_s, sample_s, before = due_s + seconds, due_s + min(10.0, seconds / 4), processor_s()
-    while due_s < end_s:
+    while due_s < end_s or len(sampled_s) < LEAST:
         time.sleep(max(0.0, due_s - time.monotonic()))
         woke_s.append(time.monotonic() - due_s)
+        proposer.send(encode(Propose(time.monotonic_ns(), SLIP_RAD, SPEED_MPS)))
         last = session.decisions[-1] if session.decisions else None
         applied = session.step(STANDING, AHEAD, FRAME, wait_s=0.5)
         now_s = time.monotonic()

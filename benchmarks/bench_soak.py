@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from growth import growth, resident_bytes
+from growth import LEAST, growth, resident_bytes
 from machine import keep, line, machine
 from virtual_day import Day
 
@@ -66,10 +66,10 @@ def real(seconds: float) -> dict[str, dict[str, Any]]:
             samples = Samples(_pids(processes), min(1.0, seconds / 50))
             counts: Counter[str] = Counter()
             end_s = time.monotonic() + seconds
-            while (left_s := end_s - time.monotonic()) > 0.0:
+            while (left_s := end_s - time.monotonic()) > 0.0 or len(samples.times_s) < LEAST:
                 session.applier = headway.Applier()
                 world = KinematicWorld(scenario, vehicle, counts["episodes"])
-                record = RealTimeLoop(world, session, on_tick=lambda _: samples.take()).run(min(left_s, 60.0))
+                record = RealTimeLoop(world, session, on_tick=lambda _: samples.take()).run(min(max(left_s, 1.0), 60.0))
                 counts["episodes"] += 1
                 counts["ticks"] += len(record.ticks)
                 counts["late controls"] += record.late_controls

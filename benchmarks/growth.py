@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import t as student
 
 _BLOCKS = 20
-_LEAST = 25
+LEAST = 25
 _LEAST_PAGES = 16
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -29,8 +29,8 @@ def growth(times_s: Sequence[float], sizes_b: Sequence[float]) -> dict[str, Any]
     Raises:
         ValueError: fewer than 25 samples.
     """
-    if len(times_s) < _LEAST:
-        raise ValueError(f"{len(times_s)} samples: a slope needs {_LEAST}")
+    if len(times_s) < LEAST:
+        raise ValueError(f"{len(times_s)} samples: a slope needs {LEAST}")
     kept = len(times_s) // 5
     blocks = zip(np.array_split(times_s[kept:], _BLOCKS), np.array_split(sizes_b[kept:], _BLOCKS), strict=True)
     x, y = np.array([(np.mean(when), np.mean(size)) for when, size in blocks]).T

@@ -186,5 +186,5 @@ def test_a_guard_that_is_sent_damage_goes_on(guard: VirtualGuard) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_guard_that_is_sent_damage_a_million_times_goes_on(guard: VirtualGuard) -> None:
-    assert answered(guard, 1_000_000) > 30_000
+def test_a_guard_that_is_sent_damage_for_an_hour_goes_on(guard: VirtualGuard) -> None:
+    assert answered(guard, 200_000) > 6_000

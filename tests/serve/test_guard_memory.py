@@ -103,6 +103,7 @@ def leaves_nothing(guard: VirtualGuard, ticks: int) -> None:
     assert garbage < 50, f"{garbage} objects in cycles after {FILLED + ticks} ticks"
 
 
+@pytest.mark.timeout(60)
 def test_ticks_leave_neither_memory_nor_garbage_behind(guard: VirtualGuard) -> None:
     leaves_nothing(guard, 700)
 
