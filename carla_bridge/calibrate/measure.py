@@ -215,7 +215,7 @@ class _Step:
 
 
 def _steps(samples: Sequence[Sample]) -> Iterator[_Step]:
-    """Yield each step; where it is followed evenly, a tenth of it takes an eighth of the way from one to nine tenths."""
+    """Yield each step; followed evenly, a tenth takes an eighth of the time from one tenth to nine."""
     for before, run in itertools.pairwise(_runs(samples)):
         start_rad, asked_rad = before[-1].motion.slip_rad, run[0].control[0]
         size, step_s = asked_rad - start_rad, run[0].time_s - before[-1].time_s
