@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from runtime.observe.recorder.channels import TICK
+from runtime.observe.replay.log import FlightLog
 from tests.observe.drives import Driven, driven, free_port
 from tests.processes import end, run, start, wait_for
 
@@ -53,7 +55,7 @@ def live(running: Driven) -> Path:
     driving = threading.Thread(target=drive)
     driving.start()
     try:
-        wait_for(lambda: saved.stat().st_size > 400_000, _PATIENCE_S)
+        wait_for(lambda: saved.stat().st_size > 150_000, _PATIENCE_S)
     finally:
         stop.set()
         driving.join()
@@ -98,8 +100,9 @@ def test_a_flight_log_becomes_a_recording(running: Driven, live: Path, tmp_path:
     assert set(found) >= _DRAWN
     deadlines = values(saved, "/guard/deadline_ms")
     assert len(deadlines) > 20
-    assert all(0.0 <= value <= 10_000.0 for value in deadlines)
-    assert max(deadlines) > 0.0
+    ticks = [entry.data for entry in FlightLog([running.folder / "log"]) if entry.topic == TICK.topic]
+    recorded = [0.0 if tick["exceeded"] else float(tick["decision"]["deadline_s"]) for tick in ticks]
+    assert not Counter(deadlines) - Counter(1e3 * min(10.0, value) for value in recorded)
 
 
 def test_the_server_listens_on_loopback_alone(live: Path, running: Driven) -> None:
