@@ -28,6 +28,7 @@ _SLOW_MPS = 1.0
 _BLOCK_S = 0.2
 _SAME_RAD = 1e-3
 _LEAST_SLIP_RAD = 0.03
+_END_S = 0.15  # what is fitted near the end of a stretch already knows of the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,8 @@ def _steady(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
     for run in _runs(samples):
         for _, held in itertools.groupby(run, key=lambda item: round(item.control[0] / _SAME_RAD)):
             items = list(held)
-            since_s = items[0].time_s
-            settled = [
-                item for item in items if item.time_s - since_s >= STEADY_S and item.motion.speed_mps > _SLOW_MPS
-            ]
+            from_s, to_s = items[0].time_s + STEADY_S, items[-1].time_s - _END_S
+            settled = [item for item in items if from_s <= item.time_s <= to_s and item.motion.speed_mps > _SLOW_MPS]
             if len(settled) >= LEAST:
                 yield settled
 
