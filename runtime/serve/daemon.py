@@ -32,7 +32,7 @@ from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
 from runtime.serve.devices import configured_packages, open_devices, open_plans, placements
 from runtime.serve.events import Topic
-from runtime.serve.fronts import open_fronts
+from runtime.serve.fronts import check_free, open_fronts
 from runtime.serve.guard_link import GuardLink
 from runtime.serve.mailbox import Mailbox
 from runtime.serve.notify import notifier
@@ -62,12 +62,14 @@ class Daemon:
         reread: Returns the configuration as it is by then, for SIGHUP; None: it stays `config`.
     Raises:
         ConfigurationError: no package is given, or a value of the configuration cannot be used.
+        UnavailableError: an address of HTTP or gRPC is taken.
     """
 
     def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
         self._config = config
         self._reread = reread or (lambda: config)
         self._access = open_access(config.front)
+        check_free(config.front)
         self._vehicle = load_vehicle(config.guard.vehicle)
         covering_certificate(self._vehicle, config.guard.certificate, uncertified=config.guard.uncertified)
         self._repository = None if config.serve.repository is None else ModelRepository(Path(config.serve.repository))

@@ -7,6 +7,7 @@ ends the servers after what was begun.
 import asyncio
 import gc
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runtime.config import FrontSection
-from runtime.errors import ConfigurationError
+from runtime.errors import ConfigurationError, UnavailableError
 from runtime.serve.oip.access import Access, join_address, parse_address
 from runtime.serve.oip.calls import Calls
 from runtime.serve.oip.desk import Desk
@@ -37,6 +38,25 @@ class Addresses:
 
     http: str | None = None
     grpc: str | None = None
+
+
+def check_free(front: FrontSection) -> None:
+    """Refuse addresses that are taken, before models are loaded for nothing.
+
+    Raises:
+        ConfigurationError: One is no address.
+        UnavailableError: One is taken; the text names it.
+    """
+    for key, address in (("front.http", front.http), ("front.grpc", front.grpc)):
+        if address is None:
+            continue
+        host, port = parse_address(key, address)
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise UnavailableError(f"cannot bind {key} = {address}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -275,6 +275,7 @@ def test_a_taken_address_is_told(tmp_path: Path, repository: Path, served: Serve
     end_owner(tmp_path / "headway-guard.sock")
     assert ended.returncode == 69, log.read_text()
     assert address in log.read_text()
+    assert "loaded" not in log.read_text()  # it is told before models are loaded for nothing
 
 
 # The end
