@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)  # five processes and a browser start for 
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Driven, int]]:
     port = free_port()
     with driven(tmp_path_factory.mktemp("p"), "--page", f"127.0.0.1:{port}") as running:
-        wait_for(lambda: answers(port))
+        wait_for(lambda: answers(port), 60.0)
         yield running, port
 
 
@@ -95,6 +95,6 @@ def test_foreign_names_and_pages_are_refused(served: tuple[Driven, int], path: s
 
 
 def test_an_address_open_to_others_is_refused() -> None:
-    ended = run("page", "0.0.0.0:8099")
+    ended = run("page", "0.0.0.0:8099", timeout_s=60.0)
     assert ended.returncode == 78
     assert "bind to 127.0.0.1" in ended.stderr

@@ -42,7 +42,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with driven(folder, "--record", str(whole)) as running:
         second = start("record", str(cut), "--socket", str(running.socket))
         try:
-            wait_for(lambda: bool(files_of(whole)) and bool(files_of(cut)))
+            wait_for(lambda: bool(files_of(whole)) and bool(files_of(cut)), 60.0)
             running.drive(1.5)
             with running.ask() as client:
                 for shade in SHADES:
@@ -51,7 +51,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
                         client.infer("driving", {"frame": frame}, deadline_s=0.5)
                 with pytest.raises(headway.RequestError):
                     client.infer("driving", {"frame": frame}, deadline_s=0.0003)
-            wait_for(lambda: recorded(cut, TICK.topic) > 20)
+            wait_for(lambda: recorded(cut, TICK.topic) > 20, 60.0)
             os.kill(second.pid, signal.SIGKILL)
         finally:
             end(second)
@@ -73,7 +73,7 @@ def rewritten(log: Path, into: Path, topic: str, change: Callable[[dict[str, Any
 
 
 def test_a_drive_is_repeated_bit_for_bit(logs: tuple[Path, Path]) -> None:
-    ended = run("replay", str(logs[0]), "--json")
+    ended = run("replay", str(logs[0]), "--json", timeout_s=60.0)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     told = json.loads(ended.stdout)
     assert told["difference"] is None
@@ -162,7 +162,7 @@ def test_a_changed_input_is_found(
     logs: tuple[Path, Path], tmp_path: Path, topic: str, change: Callable[[dict[str, Any]], bool], field: str
 ) -> None:
     changed = rewritten(logs[0], tmp_path / "log", topic, change)
-    ended = run("replay", str(changed))
+    ended = run("replay", str(changed), timeout_s=60.0)
     assert ended.returncode == 1
     assert "first difference: headway-" in ended.stdout
     assert field in ended.stdout
@@ -174,7 +174,7 @@ def test_a_changed_byte_fails_its_checksum(logs: tuple[Path, Path], tmp_path: Pa
     data[len(data) // 2] ^= 1
     damaged = tmp_path / whole.name
     damaged.write_bytes(data)
-    ended = run("replay", str(damaged))
+    ended = run("replay", str(damaged), timeout_s=60.0)
     assert ended.returncode == 1
     assert "bytes were changed after they were recorded" in ended.stderr
 

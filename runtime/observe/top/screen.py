@@ -78,10 +78,9 @@ def _deadline(state: Mapping[str, Any]) -> Panel:
     deadline_s = guard["deadline_s"]
     style = "red" if deadline_s < 0.04 else "yellow" if deadline_s < 0.12 else "green"
     filled = round(_WIDE * _share(deadline_s))
-    bar = Text("█" * filled, style=style).append("░" * (_WIDE - filled), style="dim")
-    bar.append(f"  {_duration(deadline_s)}", style=f"bold {style}").append(
-        f"  limited by {_plain(guard['limited_by'])}"
-    )
+    bar = Text().append(f"{_duration(deadline_s):>6}  ", style=f"bold {style}")
+    bar.append("█" * filled, style=style).append("░" * (_WIDE - filled), style="dim")
+    bar.append(f"  limited by {_plain(guard['limited_by'])}")
     mode = Text().append(guard["mode"], style="bold red" if guard["mode"] == "backup" else "bold green")
     mode.append(f": {_plain(guard['reason'])}")
     if guard["speed_mps"] is not None:
