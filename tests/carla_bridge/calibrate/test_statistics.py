@@ -60,7 +60,7 @@ def test_the_interval_of_the_median_by_hand() -> None:
 def test_too_few_values_are_refused_with_how_many_would_do() -> None:
     with pytest.raises(CalibrationError, match="x: 4 values, at least 5"):
         upper_bound("x", [1.0] * 4, "m", 0.05, "")
-    with pytest.raises(CalibrationError, match="5 values give no interval of confidence 0.95, at least 6"):
+    with pytest.raises(CalibrationError, match=r"5 values give no interval of confidence 0\.95, at least 6"):
         median_of("x", [1.0] * 5, "m", 0.05, "")
     with pytest.raises(CalibrationError, match="not finite"):
         upper_bound("x", [1.0] * 5 + [float("nan")], "m", 0.05, "")
