@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ _SILENT_S = 1.05  # a daemon takes another vehicle once the last one has been si
 _TICK_S = 0.02
 _LOOK_EVERY = 4  # ticks
 _SETTLED_S = 0.3
-_LONGEST_S = 40.0
+_LONGEST_S = 25.0
 # An answer may take half a second, so that a machine with other work gets it in time.
 _PATIENT = "[offload]\nmax_wait_windows = 25\n"
 
@@ -161,19 +162,19 @@ class Rig:
         The fault lasts for `least_s` [s] at least. Fails where a control was late, something was hit, the fault was not
         seen, or the edge does not answer again by itself.
         """
-        began_s = stopped_s = math.inf
+        began_s = stopped_s = stamp_s = math.inf
         answered = self.outcomes()["OK"]
 
         def on_tick(now: Tick) -> bool:
-            nonlocal began_s, stopped_s, answered
-            if now.decision is not None:
+            nonlocal began_s, stopped_s, stamp_s, answered
+            if now.decision is not None and now.decision.stamp_s > stamp_s:  # not one that is in force since before
                 self.heard.add(now.decision.reason)
             if round(now.time_s / _TICK_S) % _LOOK_EVERY:
                 return False
             if began_s == math.inf:
                 self.before = self.outcomes()
                 if now.time_s >= _SETTLED_S and self.before["OK"] > answered and not self.is_lost:
-                    began_s = now.time_s
+                    began_s, stamp_s = now.time_s, time.monotonic()
                     self.heard.clear()
                     begin()
             elif stopped_s == math.inf:
