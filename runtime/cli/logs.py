@@ -6,12 +6,14 @@ and the values that the message puts into words.
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import typer
 
+_VARIABLE = "HEADWAY_LOG_FORMAT"
 _OWN = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime"))
 
 
@@ -33,11 +35,26 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(*, as_json: bool) -> None:
-    """Send every log record of this process to stderr, as text or as one JSON object a line."""
+    """Send every log record of this process to stderr, as text or as one JSON object a line.
+
+    Guard, recorder and page that this process starts share its stderr, and write as it does.
+    """
+    if as_json:
+        os.environ[_VARIABLE] = "json"
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
-    handler.setFormatter(JsonLines() if as_json else plain)
+    handler.setFormatter(JsonLines() if os.environ.get(_VARIABLE) == "json" else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def tell_end(error: Exception, exit_code: int) -> None:
+    """Say on stderr, as the log does, which error ends this process."""
+    text = f"headway: {error}"
+    if os.environ.get(_VARIABLE) == "json":
+        told = {"code": "failed", "exit_code": exit_code}
+        record = logging.makeLogRecord({"name": "headway", "levelname": "ERROR", "msg": "%s", "args": (text,), **told})
+        text = JsonLines().format(record)
+    typer.echo(text, err=True)
 
 
 def wants_json(log_format: str) -> bool:

@@ -51,7 +51,9 @@ def main() -> None:
         code = getattr(error, "exit_code", None)
         if code is None:
             raise
-        typer.echo(f"headway: {error}", err=True)
+        from runtime.cli.logs import tell_end
+
+        tell_end(error, code)
         raise SystemExit(code) from None
 
 

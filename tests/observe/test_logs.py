@@ -12,7 +12,7 @@ import pytest
 
 import headway
 from tests.observe.drives import PACKAGE
-from tests.processes import COMMAND, end_owner, wait_for
+from tests.processes import COMMAND, end_owner, run, wait_for
 
 pytestmark = pytest.mark.timeout(120)  # a daemon and three guards start for them
 _PATIENCE_S = 60.0
@@ -69,3 +69,12 @@ def test_each_event_is_one_json_line_with_its_code(tmp_path: Path) -> None:
     assert next(line for line in lines if line.get("code") == "drained")["all"] is True
     assert told.index("draining") < told.index("drained")
     assert process.returncode == 0
+
+
+def test_the_error_that_ends_a_process_is_a_json_line_too(tmp_path: Path) -> None:
+    arguments = ["--socket", str(tmp_path / "d.sock"), "--package", str(tmp_path / "none"), "--log-format", "json"]
+    ended = run("serve", *arguments, timeout_s=60.0)
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert lines[-1]["code"] == "failed"
+    assert lines[-1]["exit_code"] == ended.returncode != 0
+    assert lines[-1]["message"].startswith("headway: ")
