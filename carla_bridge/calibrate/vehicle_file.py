@@ -17,8 +17,13 @@ _SMALL = 1e-9
 
 
 def calibrated(base: Vehicle, measured: Measured, name: str) -> Vehicle:
-    """Return `base` with everything that was measured, rounded to the safe side."""
+    """Return `base` with everything that was measured, rounded to the safe side.
+
+    A measured speed is used until the next one, so what the vehicle gains in a declared tick counts as its error too.
+    """
     values = {key: declared(item) for key, item in measured.estimates.items()}
+    if "speed_mps" in values:
+        values["speed_mps"] += base.bounds.tick_s * (values.get("a_max_mps2") or base.a_max_mps2 or 0.0)
     if "slip_rate_radps" not in values and "actuation_delay_s" in values:
         values["slip_rate_radps"] = None  # every step was followed at once
     bounds = replace(base.bounds, **{key: value for key, value in values.items() if key not in TOP})
