@@ -4,13 +4,15 @@ Rerun's servers listen on all interfaces unless they are told otherwise. So the 
 `--bind 127.0.0.1`, and ends with this one.
 """
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import create_connection
 
@@ -58,7 +60,8 @@ def shown(port: int, web_port: int, viewer: str) -> "Iterator[tuple[rr.Recording
     command = [_program(), "--bind", HOST, "--port", str(port), *_KINDS[viewer]]
     if viewer == "web":
         command += ["--web-viewer-port", str(web_port)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=nothing, stdout=nothing, start_new_session=True) as process:
         try:
             until_s = time.monotonic() + _START_S
             while not _listens(port):
@@ -73,7 +76,8 @@ def shown(port: int, web_port: int, viewer: str) -> "Iterator[tuple[rr.Recording
             recording.flush()
             recording.disconnect()
         finally:
-            process.terminate()
+            with suppress(ProcessLookupError):  # its window was closed
+                os.killpg(process.pid, signal.SIGTERM)  # the program starts another, which must end with it
 
 
 def _listens(port: int) -> bool:
