@@ -1,12 +1,16 @@
 """Fixtures every test may use."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-os.environ.setdefault("HOME", os.path.expanduser("~"))  # CARLA's wheel ends a process that has none
+# CARLA's wheel ends a process without a home; onnxruntime warns where it cannot write there.
+os.environ.setdefault("HOME", tempfile.gettempdir())
+if not os.access("/run", os.W_OK):
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # where sockets are looked for by default
 settings.register_profile(
     "headway", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
