@@ -117,14 +117,16 @@ def test_a_run_far_longer_than_usual_holds_nobody_up_and_ends_at_its_deadline(
 def test_of_equal_deadlines_the_highest_priority_comes_first_whoever_asks(socket: Path, client: headway.Client) -> None:
     events = client.events("request", timeout_s=15.0)
     with dealer(socket) as holds, dealer(socket) as low, dealer(socket) as high:
-        ask(holds, 1, FOREVER)
-        ask(low, 2, 1, priority=9)
-        wait_for(lambda: waiting(client) == 1)
-        ask(high, 3, 1, priority=1)
-        wait_for(lambda: waiting(client) == 2)
-        holds.send(msgpack.packb({"kind": "cancel/1", "id": 1}))
+        ask(holds, 1, FOREVER, priority=1)  # nothing more urgent may interrupt it
+        ask(holds, 2, FOREVER, priority=1)
+        wait_for(lambda: waiting(client) == 1)  # the first one runs: messages of two connections have no order
+        ask(low, 3, 1, priority=9)
+        ask(high, 4, 1, priority=2)
+        wait_for(lambda: waiting(client) == 3)
+        for number in (2, 1):
+            holds.send(msgpack.packb({"kind": "cancel/1", "id": number}))
         answered = (event.data for event in events if event.data["status"] == "OK" and event.data["model"] == "rounds")
-        assert [next(answered)["priority"], next(answered)["priority"]] == [1, 9]
+        assert [next(answered)["priority"], next(answered)["priority"]] == [2, 9]
     events.close()  # type: ignore[attr-defined]
 
 
