@@ -32,20 +32,30 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
         yield running
 
 
-def test_one_look_at_an_idle_daemon(running: Driven) -> None:
-    ended = run("top", "--once", "--socket", str(running.socket), timeout_s=60.0)
+def look(running: Driven, how: str) -> str:
+    """Return what one look prints; how much is heard within its second is a matter of how busy the machine is."""
+    ended = run("top", how, "--socket", str(running.socket), timeout_s=60.0)
     assert ended.returncode == 0, ended.stderr
-    assert "headway  ready" in ended.stdout
-    assert "vehicle demo" in ended.stdout
-    assert all(title in ended.stdout for title in _TITLES)
+    assert "Traceback" not in ended.stderr
+    return ended.stdout
+
+
+def test_one_look_at_an_idle_daemon(running: Driven) -> None:
+    def whole() -> bool:
+        text = look(running, "--once")
+        assert all(title in text for title in _TITLES)
+        return "headway  ready" in text and "vehicle demo" in text
+
+    wait_for(whole, 60.0)
 
 
 def test_one_look_as_json(running: Driven) -> None:
-    ended = run("top", "--json", "--socket", str(running.socket), timeout_s=60.0)
-    assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert told["daemon"]["ready"]
-    assert told["guard"]["vehicle"] == "demo"
+    def whole() -> bool:
+        told = json.loads(look(running, "--json"))
+        daemon, guard = told["daemon"], told["guard"]
+        return daemon is not None and guard is not None and daemon["ready"] and guard["vehicle"] == "demo"
+
+    wait_for(whole, 60.0)
 
 
 def test_nobody_there_is_told(tmp_path: Path) -> None:
