@@ -229,10 +229,12 @@ class CarlaWorld:
                 f"client.load_world({wanted!r}), or name the loaded one"
             )
         self._old = self._world.get_settings()
+        self._synchronise()
+        # In synchronous mode a client knows of no actor before its first tick.
+        self._world.tick(self.settings.timeout_s)
         if remove_ours(self._client, self._world):
             # A run that was killed left its synchronous mode too: a server so left would wait for ever.
             self._old.synchronous_mode, self._old.fixed_delta_seconds = False, None
-        self._synchronise()
         if self.settings.weather is not None:
             self._world.set_weather(_weather(self._carla, self.settings.weather))
         start = self._start(road_map)
