@@ -13,13 +13,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: $(VENV)/.installed
 	$(BIN)/headway demo $(DEMO_ARGS)
 
-# The shield's arithmetic uses every core; what talks to processes or looks at a clock runs after it, alone.
+# Arithmetic uses every core; what talks to processes or looks at a clock runs after it, alone.
+ARITHMETIC := $(addprefix tests/,shield chiplet policy carla_bridge/worlds carla_bridge/calibrate runtime/pack \
+	runtime/pack_exits runtime/pack_width)
 test: $(VENV)/.test-installed
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 tests/shield
-	$(BIN)/python -m pytest --ignore tests/shield
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 $(ARITHMETIC)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(ARITHMETIC))
 endif
 
 check: $(VENV)/.lint-installed
