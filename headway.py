@@ -1211,6 +1211,7 @@ class Session:
             frame: The camera's frame (80, 160, 3) uint8, where there is a new one.
             wait_s: How long to wait for the guard's decision [s]; without one the stored pair stays in force.
         """
+        self.listen(0.0)  # a decision that came after the last tick's wait is not this tick's
         stamp_s = time.monotonic()
         self.report(pose, obstacles, frame, stamp_s)
         self.listen(stamp_s + wait_s, stop_at_decision=True)

@@ -4,13 +4,18 @@ import ast
 import dataclasses
 import math
 import sys
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
+import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
 import headway
+from runtime.serve.guard_messages import DecisionMessage
+from tests.processes import PATIENCE_S, wait_for
 
 HELD = headway.Control(0.1, 10.0)
 BRAKE = headway.Control(0.0, 0.0, True)
@@ -145,3 +150,53 @@ def test_once_a_pair_is_stored_every_instant_asked_in_time_is_certified(events: 
             applier.accept(decision(number, stamp_s), max(time_s, stamp_s + delay_s))
         assert applier.control_at(time_s).certified
         time_s += 0.01
+
+
+def answer_of_a_guard(number: int) -> bytes:
+    standing = DecisionMessage(
+        id=number,
+        stamp_ns=0,
+        mode="hold",
+        reason="start_at_rest",
+        beta_rad=0.0,
+        speed_mps=0.0,
+        brake=True,
+        apply_by_ns=None,
+        hold_until_ns=None,
+        backup=(0.0, 0.0, True),
+        backup_manoeuvre="brake",
+        deadline_s=10.0,
+        barrier_deadline_s=None,
+        limited_by="rest",
+        intervened=False,
+        proposed_beta_rad=None,
+        shortfall_s=0.0,
+        switch_time_s=0.0,
+    )
+    return msgspec.msgpack.encode(standing)
+
+
+def test_a_step_does_not_take_the_last_tick_s_decision_for_its_own(tmp_path: Path) -> None:
+    pose = headway.Pose(0.0, 0.0, 0.0, 0.0, 0.0)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as guard:
+        guard.bind(f"ipc://{tmp_path / 'g'}")
+        with headway.Session(None, tmp_path / "g") as session:
+
+            def reported() -> bool:
+                session.step(pose, [], wait_s=0.0)
+                return guard.poll(20) > 0
+
+            wait_for(reported)
+            peer = guard.recv_multipart()[0]
+            guard.send_multipart([peer, answer_of_a_guard(1)])  # after that tick's wait
+            assert session._guard.socket.poll(int(1e3 * PATIENCE_S))
+
+            def answer() -> None:
+                guard.recv_multipart()
+                guard.send_multipart([peer, answer_of_a_guard(2)])
+
+            other = threading.Thread(target=answer)
+            other.start()
+            session.step(pose, [], wait_s=PATIENCE_S)
+            other.join()
+            assert [taken.id for taken in session.decisions] == [1, 2]
