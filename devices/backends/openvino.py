@@ -116,6 +116,8 @@ class _Use:
             if self._library is None:
                 with _main_thread_on(core):
                     self._library = _openvino().Core()
+                    # Only this has TBB, whose threads OpenVINO's are, look up the main thread's cores.
+                    _ = self._library.available_devices
                 self._core = core
             elif computes_here and core != self._core:
                 wants, has = ("any core" if item is None else f"core {item}" for item in (core, self._core))

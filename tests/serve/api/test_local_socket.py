@@ -190,6 +190,7 @@ def test_a_client_has_so_many_requests_in_flight_and_no_more(socket: Path) -> No
     assert any(reply["kind"] == "tolerable/1" for reply in replies)
 
 
+@pytest.mark.usefixtures("socket")
 def test_by_tcp_come_requests_and_nothing_that_loads_or_drives(port: int) -> None:
     with headway.Client(f"tcp://127.0.0.1:{port}", timeout_s=10.0) as client:
         assert client.infer("times", {"x": ONES}).status == "OK"
