@@ -71,12 +71,16 @@ def owned_router(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> Iterato
 
 
 def owner_of(path: Path) -> int | None:
-    """Return the process that last owned the unix socket at `path`, if a process of that number lives."""
+    """Return the process that last owned the unix socket at `path`, if a process of that number lives.
+
+    One that has ended and that nobody has waited for yet, as in a container without an init, lives no more.
+    """
     try:
         owner = int(Path(f"{path}.lock").read_text())
+        state = Path(f"/proc/{owner}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, ValueError):
         return None
-    return owner if Path(f"/proc/{owner}").exists() else None
+    return None if state in ("Z", "X") else owner
 
 
 @contextmanager

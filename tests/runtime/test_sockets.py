@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from runtime.errors import ConfigurationError, UnavailableError
-from runtime.serve.sockets import owned_router, runtime_folder
+from runtime.serve.sockets import owned_router, owner_of, runtime_folder
 
 
 @pytest.fixture
@@ -73,3 +73,15 @@ def test_the_runtime_folder_is_the_session_s(monkeypatch: pytest.MonkeyPatch, tm
 def test_without_a_session_root_uses_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert runtime_folder() == Path("/run/headway")
+
+
+def test_a_process_that_ended_owns_nothing_even_while_nobody_has_waited_for_it(path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    lock = Path(f"{path}.lock")
+    lock.write_text(str(ended.pid))
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    assert owner_of(path) is None
+    ended.wait()
+    assert owner_of(path) is None
+    lock.write_text(str(os.getpid()))
+    assert owner_of(path) == os.getpid()
