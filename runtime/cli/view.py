@@ -21,11 +21,14 @@ def view(
     seconds: Annotated[float | None, typer.Option(help="Live: end after so long [s]")] = None,
 ) -> None:
     """Stream top view, camera, deadline and energy to Rerun: live until Ctrl-C, or a flight log."""
+    from runtime.observe.replay.log import FlightLog
     from runtime.observe.view.source import stream_live, stream_log
     from runtime.observe.view.stream import Stream
     from runtime.observe.view.viewer import HOST, saved, shown
     from runtime.serve.sockets import runtime_folder
 
+    if log:
+        next(iter(FlightLog(log)), None)  # what is wrong with a log is told before a viewer opens
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: ended.append(number))

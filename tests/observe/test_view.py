@@ -132,10 +132,13 @@ def test_the_server_listens_on_loopback_alone(live: Path, running: Driven) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(("--viewer", "cinema"), "must be one of window, web, none"), (("--save", "/nowhere/x.rrd"), "cannot write")],
+    ("arguments", "code", "words"),
+    [
+        (("--viewer", "cinema"), 78, "must be one of window, web, none"),
+        (("--save", "/nowhere/x.rrd"), 78, "cannot write"),
+        (("nothing.mcap",), 1, "cannot read nothing.mcap"),
+    ],
 )
-def test_what_cannot_be_is_told(arguments: tuple[str, ...], words: str) -> None:
-    ended = run("view", "nothing.mcap", *arguments, timeout_s=_PATIENCE_S)
-    assert ended.returncode == 78
-    assert words in ended.stderr
+def test_what_cannot_be_is_told(arguments: tuple[str, ...], code: int, words: str) -> None:
+    ended = run("view", *arguments, timeout_s=_PATIENCE_S)
+    assert (ended.returncode, words in ended.stderr, ended.stdout) == (code, True, "")
