@@ -116,6 +116,7 @@ def test_a_device_lost_in_mid_run_switches_the_plan_and_says_so(folder: Path) ->
             first = told(client)
             assert first["why"].startswith("the cheapest that fits")
             assert first["lost"] == {}
+            events = client.events("plan", timeout_s=10.0)
             Path(f"{path}.gone").touch()
             for _ in range(3):  # what it fails is run on what stands in for it, within the same request
                 assert used(client) == {"cpu"}
@@ -125,6 +126,8 @@ def test_a_device_lost_in_mid_run_switches_the_plan_and_says_so(folder: Path) ->
             assert "cpu:0+f32 is lost" in then["why"]
             assert "does not answer" in then["lost"]["cpu:0+f32"]
             assert then["in_force"] == "without cpu:0+f32"
+            switched = next(events).data
+            assert (switched["to"], "cpu:0+f32 is lost" in switched["why"]) == ("without cpu:0+f32", True)
     finally:
         end(process)
         end_owner(folder / "headway-guard.sock")
