@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from offload.client import Status
 from runtime.config import Config
 from runtime.execute.executor import Executor
 from runtime.execute.worker import Device
@@ -88,7 +89,7 @@ class Daemon:
         self._replan_s = 0.0
         self._bound = GuardBound()
         self._metrics: str | None = None
-        self._edge_state = ""
+        self._edge_status: Status | None = None
         self._exceeded = ""
 
     def run(self) -> None:
@@ -229,7 +230,8 @@ class Daemon:
         self._replan()
         if self._client is not None and self._client.fileno() in ready:
             self._pilot.take_outcomes()
-            self._tell_edge()
+        if self._client is not None and self._client.state.status is not self._edge_status:
+            self._tell_edge(self._client.state.status)
         self._guard.attend(ready)
         self._notifier.alive()
         if self._reload_asked and self._reloader.begin():
@@ -273,12 +275,10 @@ class Daemon:
             if self._service.events.wanted(Topic.GUARD):
                 self._service.events.publish(Topic.GUARD, msgspec.structs.asdict(report))
 
-    def _tell_edge(self) -> None:
-        """Tell the edge server's state where it changed."""
+    def _tell_edge(self, status: Status) -> None:
+        """Tell the edge server's state, which has changed."""
+        self._edge_status = status
         edge = self._pilot.status()["edge"]
-        if edge is None or edge["state"] == self._edge_state:
-            return
-        self._edge_state = edge["state"]
         told = {"code": "edge", "endpoint": edge["endpoint"], "state": edge["state"]}
         _log.info("edge server %s is %s", edge["endpoint"], edge["state"], extra=told)
         self._service.events.publish(Topic.EDGE, edge)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
+import headway
 from carla_bridge.loop import Tick
 from offload.security.keys import allow, new_keys, write_keys
 from tests.faults.conftest import Rig
-from tests.processes import wait_for
+from tests.processes import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.timeout(60)  # a vehicle drives in real time, until the fault has been seen and is over
 _NO_HANDSHAKE = "hangs up in the handshake, or does not finish it"
@@ -37,6 +38,15 @@ def through(rig: Rig, *words: str, seen: Callable[[Counter[str]], bool], least_s
 def test_a_killed_server(rig: Rig) -> None:
     rig.drive_through(lambda: rig.kill("front"), rig.start_front, lambda: rig.is_lost)
     assert rig.says("lost: .* (closed the connection|has not answered for)")
+
+
+def test_whoever_subscribed_hears_of_the_edge_server(rig: Rig) -> None:
+    with headway.Client(rig.folder / "daemon.sock", timeout_s=PATIENCE_S) as client:
+        states = (event.data["state"] for event in client.events("edge", timeout_s=PATIENCE_S))
+        rig.kill("front")
+        assert any(state != "connected" for state in states)
+        rig.start_front()
+        assert "connected" in states
 
 
 def test_a_frozen_server(rig: Rig) -> None:
