@@ -42,7 +42,7 @@ class Router:
             (zmq.LINGER, 0),
             (zmq.ROUTER_MANDATORY, 1),
             (zmq.BACKLOG, 4096),
-            (zmq.SNDHWM, settings.client_jobs + 8),
+            (zmq.SNDHWM, 2 * (settings.client_jobs + 8)),  # ZeroMQ learns in halves what has left
             (zmq.RCVHWM, settings.client_jobs + 8),
             (zmq.MAXMSGSIZE, max(settings.limits.tensor_bytes, settings.limits.header_bytes)),
             (zmq.HEARTBEAT_IVL, settings.heartbeat_ms),
