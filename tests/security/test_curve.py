@@ -29,6 +29,7 @@ from tests.processes import COMMAND, PATIENCE_S, run, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 X = np.array([[1.0, -2.0, 3.0, 0.5]], np.float32)
+SHORT_S = 3.0  # a busy machine may let a request of a burst pass its deadline; the next burst tells
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,6 @@ def reason_of(client: EdgeClient, text: str) -> float:
 
 def ask(client: EdgeClient) -> Code:
     return client.ask("echo", {"x": X}, time.monotonic() + PATIENCE_S).code
-
-
-SHORT_S = 3.0  # a busy machine may let a request of a burst pass its deadline; the next burst tells
 
 
 def burst(client: EdgeClient) -> set[Code]:
