@@ -5,16 +5,19 @@ the compiled model reports must be the one asked for, or loading fails. A model 
 given, batch 1 at once and others when they first come: that is faster than one model for open sizes.
 
 A run that can be stopped goes through `start_async`; a synchronous `infer` runs to its end whatever `cancel` says. The
-asynchronous one runs on a thread of OpenVINO's own, whose cores OpenVINO sets anew for each run, to those that the
-process's main thread had when OpenVINO was first used and first compiled a model. So one core can be chosen, once, for
-all of a process: the main thread is put there meanwhile. Pinning a thread of OpenVINO's has no effect; its own pinning
-puts every model on the first core, and reserves a core for each segment if asked to.
+asynchronous one runs on threads of OpenVINO's own. TBB gives these, for each run, the cores that any thread of the
+process had when OpenVINO was first used; so one core can be chosen, once, for all of a process: every thread is put
+there meanwhile. Pinning a thread of OpenVINO's has no effect; its own pinning puts every model on the first core, and
+reserves a core for each segment if asked to.
+
+OpenVINO tells its makers of each import, unless openvino-telemetry is missing: here it always seems to be.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -104,7 +107,6 @@ class _Use:
         self._lock = threading.Lock()
         self._library: Any = None
         self._core: int | None = None
-        self._compiled = False
 
     def begin(self, device: str, core: int | None, computes_here: bool) -> Any:
         """Return OpenVINO, to run on a core.
@@ -114,9 +116,9 @@ class _Use:
         """
         with self._lock:
             if self._library is None:
-                with _main_thread_on(core):
+                with _threads_on(core):
                     self._library = _openvino().Core()
-                    # Only this has TBB, whose threads OpenVINO's are, look up the main thread's cores.
+                    # Only this has TBB look up the threads' cores.
                     _ = self._library.available_devices
                 self._core = core
             elif computes_here and core != self._core:
@@ -129,10 +131,8 @@ class _Use:
 
     def compile(self, *arguments: Any) -> Any:
         """Compile a model."""
-        with self._lock, _main_thread_on(None if self._compiled else self._core):
-            made = self._library.compile_model(*arguments)
-            self._compiled = True
-            return made
+        with self._lock:
+            return self._library.compile_model(*arguments)
 
     def read(self, model: bytes) -> Any:
         """Read a model."""
@@ -143,24 +143,49 @@ _USE = _Use()
 
 
 @contextmanager
-def _main_thread_on(core: int | None) -> Iterator[None]:
-    """Have the process's main thread on one core while the block runs, on those that it has if None."""
+def _threads_on(core: int | None) -> Iterator[None]:
+    """Have every thread of the process on one core while the block runs, where they are if None."""
     if core is None:
         yield
         return
-    before = os.sched_getaffinity(os.getpid())
-    os.sched_setaffinity(os.getpid(), {core})
+    usual = os.sched_getaffinity(os.getpid())
+    before = {}
+    for thread in _threads():
+        with suppress(ProcessLookupError):  # it ended
+            before[thread] = os.sched_getaffinity(thread)
+            os.sched_setaffinity(thread, {core})
     try:
         yield
     finally:
-        os.sched_setaffinity(os.getpid(), before)
+        for thread in _threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, before.get(thread, usual))
+
+
+def _threads() -> list[int]:
+    return [int(thread) for thread in os.listdir("/proc/self/task")]
 
 
 def _openvino() -> Any:
     try:
-        return import_module("openvino")
+        with _without_telemetry():
+            return import_module("openvino")
     except ImportError as error:
         raise BackendError("OpenVINO is not installed: pip install 'headway[openvino]'") from error
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Have `openvino_telemetry` seem not installed while the block runs; leave it be where something imported it."""
+    name = "openvino_telemetry"
+    hidden = name not in sys.modules
+    if hidden:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[name]
 
 
 class LoadedModel:
