@@ -31,8 +31,10 @@ class Board:
         self._group = _new_group(f"headway-board-{os.getpid()}")
         program = f"bin/python{sys.version_info.major}.{sys.version_info.minor}"
         what = (str(work), str(ROOT), sys.base_prefix, program, sysconfig.get_path("purelib"))
-        enter = f'echo $$ > {self._group}/cgroup.procs; exec setpriv --pdeathsig KILL unshare --pid --mount --uts --ipc --net --cgroup --fork "$@"'
-        command = ["bash", "-c", enter, "-", "--kill-child", "bash", str(Path(__file__).with_name("board.sh")), *what]
+        enter = f'echo $$ > {self._group}/cgroup.procs; exec "$@"'
+        namespaces = ("--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child")
+        apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *namespaces)
+        command = ["bash", "-c", enter, "-", *apart, "bash", str(Path(__file__).with_name("board.sh")), *what]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         told = self._told()
         if told[-1:] != ["prepared"]:
