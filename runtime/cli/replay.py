@@ -1,6 +1,7 @@
 """`headway replay`: a flight log, decision by decision."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,12 @@ def replay(
     outcome = repeat(log)
     found = outcome.difference
     if as_json:
-        told = {name: getattr(outcome, name) for name in ("ticks", "left_out", "decisions", "lost", "unfinished")}
+        told = {name: value for name, value in asdict(outcome).items() if name != "difference"}
         typer.echo(json.dumps({**told, "difference": None if found is None else str(found)}))
     else:
         made = [f"{outcome.ticks} ticks of the guard", *(f"{n} of {kind}" for kind, n in outcome.decisions.items())]
-        typer.echo(f"repeated: {', '.join(made)}; left out: {outcome.left_out} ticks")
+        left_out = f"{outcome.left_out} ticks, {outcome.choices_left_out} choices among plans"
+        typer.echo(f"repeated: {', '.join(made)}; left out: {left_out}")
         for source, lost in outcome.lost.items():
             typer.echo(f"lost on the way from the {source}: {lost}")
         for name in outcome.unfinished:

@@ -15,7 +15,8 @@ fitted with a margin for a while, so that a rate that swings doesn't swing the p
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from runtime.plan.conditions import Conditions, as_now, changes
 from runtime.plan.errors import PlanError
@@ -60,6 +61,36 @@ class Look:
     against: str
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a chooser knows from its choices before.
+
+    Args:
+        present: The plan that it chose last.
+        better: A plan that has been better than that since then [s].
+        since: How things were when the present plan was switched to.
+    """
+
+    present: int | None = None
+    better: tuple[int, float] | None = None
+    since: Conditions = field(default_factory=Conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a choice is made from, beside the plans.
+
+    Args:
+        now_s: The caller's clock [s].
+        conditions: How things are.
+        before: What the chooser knew until then.
+    """
+
+    now_s: float
+    conditions: Conditions
+    before: Memory
+
+
 class PlanChooser:
     """Chooses among the plans of one problem.
 
@@ -88,17 +119,27 @@ class PlanChooser:
         self._problem, self._plans = problem, tuple(plans)
         self._margin, self._settle_s = margin, settle_s
         self._names = [f"plan {number}" for number in range(1, len(plans) + 1)] if names is None else list(names)
-        self._present: int | None = None
-        self._better: tuple[int, float] | None = None
-        self._since = Conditions()  # when the present plan was switched to
+        self.memory = Memory()
+        """Given to another chooser made alike, that one goes on from here."""
         self.looks: tuple[Look, ...] = ()
         """The plans at the last choice."""
         self._orders = [_read(problem, plan) for plan in self._plans]
 
     @property
+    def made_from(self) -> dict[str, Any]:
+        """The arguments that make another one alike."""
+        return {
+            "problem": self._problem,
+            "plans": self._plans,
+            "margin": self._margin,
+            "settle_s": self._settle_s,
+            "names": self._names,
+        }
+
+    @property
     def present(self) -> int | None:
         """Index of the plan that was chosen last."""
-        return self._present
+        return self.memory.present
 
     def choose(self, now_s: float, conditions: Conditions) -> Choice:
         """Return what to run under the conditions of now.
@@ -108,19 +149,18 @@ class PlanChooser:
         """
         looks = self.looks = tuple(self._look(index, conditions) for index in range(len(self._plans)))
         wanted = self._wanted(looks, conditions.deadline_s)
-        before = self._present
+        memory = self.memory
+        before = memory.present
         if wanted is None:
-            self._present = self._better = None
+            self.memory = Memory(None, None, memory.since)
             told = " and ".join(sorted(conditions.lost))
             return Choice(None, math.inf, False, before is not None, f"every plan needs a lost device: {told} lost")
         if before is not None and before != wanted and self._stays(now_s, before, wanted, conditions.deadline_s):
             reason = f"kept: {self._energy(wanted)} has not been better by its margin for long enough"
             return Choice(before, looks[before].p99_s, looks[before].fits, False, reason)
-        self._present, self._better = wanted, None
         late = looks[wanted].p99_s > conditions.deadline_s
         reason = self._why(wanted, before, conditions)
-        if before != wanted:
-            self._since = conditions
+        self.memory = Memory(wanted, None, memory.since if before == wanted else conditions)
         return Choice(wanted, looks[wanted].p99_s, not late, wanted != before, reason)
 
     def _wanted(self, looks: Sequence[Look], deadline_s: float) -> int | None:
@@ -140,11 +180,13 @@ class PlanChooser:
             return False
         least = deadline_s if then.fits else then.p99_s  # where all are late, the faster one must be so by the margin
         if now.p99_s > least * (1.0 - self._margin):
-            self._better = None
+            self.memory = replace(self.memory, better=None)
             return True
-        if self._better is None or self._better[0] != wanted:
-            self._better = (wanted, now_s)
-        return now_s - self._better[1] < self._settle_s
+        better = self.memory.better
+        if better is None or better[0] != wanted:
+            better = (wanted, now_s)
+            self.memory = replace(self.memory, better=better)
+        return now_s - better[1] < self._settle_s
 
     def _look(self, index: int, conditions: Conditions) -> Look:
         schedule, exits = self._orders[index]
@@ -189,7 +231,7 @@ class PlanChooser:
             told = f"is left, as {then.against}"
         elif then.fits:
             told += f", {self._plans[before].energy_mj:.4g} mJ"
-        changed = changes(self._since, conditions, self._used(before) | self._used(wanted))
+        changed = changes(self.memory.since, conditions, self._used(before) | self._used(wanted))
         return f"{changed}: {self._names[before]} {told}; {best}"
 
     def _used(self, index: int) -> set[str]:

@@ -12,12 +12,13 @@ subscriber's `take` must be quick and must not raise. What nobody subscribed to 
     drift    the inputs of a model are no longer like its calibration inputs
     edge     the edge server's state changed
     frame    the camera's frame of each step: shape, type, pixels
-    decision each decision of the scheduler, with what it was made from: admission, exit, window
+    decision each decision of the scheduler, with what it was made from: admission, exit, window, plan
 """
 
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,12 +65,17 @@ class EventHub:
 
     def __init__(self) -> None:
         self._takers: dict[Topic, tuple[Take, ...]] = {}
+        self._joined: Counter[Topic] = Counter()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     def wanted(self, topic: Topic) -> bool:
         """Return whether anybody listens, for whoever would gather data for nothing."""
         return bool(self._takers.get(topic))
+
+    def joined(self, topic: Topic) -> int:
+        """Return how many have subscribed so far, for whoever tells newcomers what others know already."""
+        return self._joined[topic]
 
     def publish(self, topic: Topic, data: Mapping[str, Any]) -> None:
         """Hand an event to those who subscribed to its topic."""
@@ -86,6 +92,7 @@ class EventHub:
         with self._lock:
             for topic in chosen:
                 self._takers[topic] = (*self._takers.get(topic, ()), take)
+                self._joined[topic] += 1
 
         def end() -> None:
             with self._lock:

@@ -27,6 +27,7 @@ from runtime.execute.errors import ClosedError
 from runtime.execute.executor import Executor, ExecutorStats
 from runtime.execute.model import ServedModel
 from runtime.execute.request import Reply, Request, Status
+from runtime.observe.recorder.taps import tell_choices
 from runtime.observe.watch import DriftWatch
 from runtime.serve.bound import GuardBound
 from runtime.serve.events import EventHub, Topic
@@ -90,6 +91,7 @@ class Service:
         self._library.on_change = self._changed
         if self._plans is not None:
             self._plans.on_switch = partial(self.events.publish, Topic.PLAN)
+            self._plans.on_choice = tell_choices(self.events)
 
     # Models
 

@@ -140,7 +140,7 @@ TICK = Channel(
 DECISION = Channel(
     "/scheduler/decision",
     "headway.Decision",
-    _object(what=_TEXT, request=_TEXT, model=_TEXT, asked=_ANY_OBJECT, decided={}),
+    _object(what=_TEXT, request=_TEXT, model=_TEXT, plans=_TEXT, asked=_ANY_OBJECT, decided={}),
 )
 EVENT = Channel(
     "/daemon/event", "headway.Event", _object(topic=_TEXT, number=_INTEGER, at_ns=_INTEGER, data=_ANY_OBJECT)

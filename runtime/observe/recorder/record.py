@@ -99,7 +99,8 @@ class Recorder:
                 if heard.missed:
                     self._tell_gap("daemon", heard.missed, heard.at_ns)
                 if heard.topic == "decision":
-                    self._ring.add(DECISION, encode_plain(heard.data), heard.at_ns)
+                    lasting = heard.data.get("what") == "plans"
+                    self._ring.add(DECISION, encode_plain(heard.data), heard.at_ns, lasting=lasting)
                 else:
                     self._ring.add(EVENT, encode_plain(heard), heard.at_ns)
 

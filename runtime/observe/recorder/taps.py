@@ -2,21 +2,29 @@
 
     admission  a request was taken or refused         exit   an exit answered, and the run went on or ended
     window     a window's action, by the run-time policy, with what the policy remembered before
+    plan       a choice among plans, with what the chooser remembered before
+    plans      what a chooser was made from, told before its first choice and again to whoever subscribes later
 
 Where nobody listens a decision costs one look-up.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from offload.estimate import Estimate
 from offload.policy import Action, PolicySettings, WindowPolicy
 from runtime.execute.decisions import Admission, ExitReached, Verdict
 from runtime.execute.job import Job
 from runtime.execute.request import Ending
+from runtime.plan.chooser import Asked, Choice, PlanChooser
 from runtime.serve.events import EventHub, Topic
+
+_DIGEST = 16  # hexadecimal digits that tell one set of plans from another
 
 
 def tell_decisions(hub: EventHub) -> Callable[[Job, Admission | ExitReached, Verdict | Ending | None], None]:
@@ -29,6 +37,26 @@ def tell_decisions(hub: EventHub) -> Callable[[Job, Admission | ExitReached, Ver
         decided = asdict(made) if isinstance(made, Verdict) else {"ending": None if made is None else str(made)}
         about = {"what": what, "request": str(job.request.id), "model": job.request.model}
         hub.publish(Topic.DECISION, {**about, "asked": asdict(asked), "decided": decided})
+
+    return told
+
+
+def tell_choices(hub: EventHub) -> Callable[[PlanChooser, Asked, Choice], None]:
+    """Return what the choice among plans is told to."""
+    known: tuple[PlanChooser, str] | None = None
+    knowing = 0
+
+    def told(chooser: PlanChooser, asked: Asked, made: Choice) -> None:
+        nonlocal known, knowing
+        if not hub.wanted(Topic.DECISION):
+            return
+        if known is None or known[0] is not chooser or knowing != hub.joined(Topic.DECISION):
+            knowing = hub.joined(Topic.DECISION)
+            made_from = msgspec.to_builtins(chooser.made_from, str_keys=True)
+            known = chooser, hashlib.sha256(msgspec.json.encode(made_from)).hexdigest()[:_DIGEST]
+            hub.publish(Topic.DECISION, {"what": "plans", "plans": known[1], "asked": made_from, "decided": None})
+        about = {"what": "plan", "plans": known[1]}
+        hub.publish(Topic.DECISION, {**about, "asked": msgspec.to_builtins(asked), "decided": asdict(made)})
 
     return told
 

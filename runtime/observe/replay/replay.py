@@ -19,6 +19,7 @@ class Outcome:
         ticks: Ticks of the guard that were repeated.
         left_out: Ticks that could not be: before the first memory, or behind lost ones.
         decisions: Decisions of the scheduler that were repeated, by kind.
+        choices_left_out: Choices among plans that could not be: what they chose from is not in the log.
         lost: Messages that never reached the recorder, by where they came from.
         unfinished: Files without an end.
         difference: The first decision that came out otherwise; None: none did.
@@ -27,6 +28,7 @@ class Outcome:
     ticks: int
     left_out: int
     decisions: dict[str, int]
+    choices_left_out: int
     lost: dict[str, int]
     unfinished: list[str]
     difference: Difference | None = None
@@ -69,6 +71,7 @@ def replay(paths: Sequence[Path]) -> Outcome:
         ticks=running.guard.repeated,
         left_out=running.guard.left_out,
         decisions=running.scheduler.repeated,
+        choices_left_out=running.scheduler.left_out,
         lost=running.lost,
         unfinished=[path.name for path in log.unfinished],
         difference=difference,

@@ -24,7 +24,7 @@ from runtime.errors import ConfigurationError
 from runtime.execute.edge import EdgeDevice
 from runtime.execute.model import ServedModel
 from runtime.execute.request import Reply
-from runtime.plan.chooser import Choice, PlanChooser
+from runtime.plan.chooser import Asked, Choice, PlanChooser
 from runtime.plan.conditions import Conditions
 from runtime.serve.plans.board import Board
 from runtime.serve.plans.edges import Edges
@@ -112,6 +112,8 @@ class Plans:
         self._asked_s = -math.inf
         self.on_switch: Callable[[dict[str, Any]], None] | None = None
         """Told of each switch, on the thread that made it."""
+        self.on_choice: Callable[[PlanChooser, Asked, Choice], None] | None = None
+        """Told of each choice, also those that keep the plan in force, and what each was made from."""
 
     @property
     def models(self) -> frozenset[str]:
@@ -160,7 +162,10 @@ class Plans:
             self._edges.probe(conditions.deadline_s, soon_s)
         if conditions == self._conditions and not self._settling:
             return
-        choice = self._chooser.choose(self._clock.now_s(), conditions)
+        asked = Asked(self._clock.now_s(), conditions, self._chooser.memory)
+        choice = self._chooser.choose(asked.now_s, conditions)
+        if self.on_choice is not None:
+            self.on_choice(self._chooser, asked, choice)
         self._conditions = conditions
         self._settling = choice.index is not None and not choice.switched and choice.reason.startswith("kept")
         if not choice.switched and self._choice is not None:
