@@ -1,14 +1,17 @@
 """Randomised episodes over the catalogue and in the further worlds, shield on and off: who touched what, and why.
 
-Run: python benchmarks/bench_worlds.py [--episodes N] [--further N] [--worlds NAME ...] [--budget-s S] [--json FILE]
+Run: python benchmarks/bench_worlds.py [--episodes N] [--further N] [--worlds NAME ...] [--results FILE [--summary]]
+         [--budget-s S] [--json FILE]
 
 In virtual time on all cores; the same seeds give the same outcomes on every machine. Episode i drives scenario i modulo
 their number with a seed of its own, with the shield under each deadline in turn (--each: under all of them), and once
 without. The promise: with the shield, no contact while the vehicle moved and every declared bound held; the command
-exits with 1 if there is one. Every other contact is counted with its cause.
+exits with 1 if there is one. Every other contact is counted with its cause. --results keeps each episode as it ends, a
+line of JSON each; a run that was stopped goes on from there, and --summary prints what there is.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -53,8 +56,13 @@ def main() -> None:
     print(line("machine", where), flush=True)
     rows: dict[str, list[dict[str, Any]]] = {}
     begin_s = time.monotonic()
-    for job, outcome in _driven(list(_jobs(options)), options.jobs, options.budget_s):
+    done = _kept(options.results)
+    for job, outcome in done.items():
         rows.setdefault(job.row, []).append(outcome)
+    jobs = [] if options.summary else [job for job in _jobs(options) if job not in done]
+    for job, outcome in _driven(jobs, options.jobs, options.budget_s):
+        rows.setdefault(job.row, []).append(outcome)
+        _keep(options.results, job, outcome)
         if options.verbose:
             print(line(f"{job.row}, {job.scenario} {job.seed}", {"causes": outcome["causes"]}), flush=True)
     results = {row: _summed(found) for row, found in sorted(rows.items())}
@@ -66,6 +74,25 @@ def main() -> None:
     broken = sum(_broken(item) for found in rows.values() for item in found)
     print(f"with the shield, contacts while moving with every bound held: {broken}")
     sys.exit(1 if broken else 0)
+
+
+def _kept(path: Path | None) -> dict[Job, dict[str, Any]]:
+    """Return the episodes of an earlier run; a line that a killed run left unfinished is driven again."""
+    done: dict[Job, dict[str, Any]] = {}
+    if path is None or not path.exists():
+        return done
+    for text in path.read_text().splitlines(keepends=True):
+        if text.endswith("\n"):
+            told = json.loads(text)
+            given = told["job"]
+            done[Job(**given | {"method": Method(given["method"])})] = told["outcome"]
+    return done
+
+
+def _keep(path: Path | None, job: Job, outcome: dict[str, Any]) -> None:
+    if path is not None:
+        with path.open("a") as file:
+            file.write(json.dumps({"job": asdict(job), "outcome": outcome}) + "\n")
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
@@ -161,8 +188,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--budget-s", type=float, default=1e9, help="begin no episode later than this [s]")
     parser.add_argument("--verbose", action="store_true", help="a line an episode")
+    parser.add_argument("--results", type=Path, default=None, help="keep each episode here, and go on from there")
+    parser.add_argument("--summary", action="store_true", help="drive nothing: print what --results holds")
     parser.add_argument("--json", type=Path, default=None, help="keep machine and figures here")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.summary and options.results is None:
+        parser.error("--summary prints what --results holds: name its file")
+    return options
 
 
 if __name__ == "__main__":
