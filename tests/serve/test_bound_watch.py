@@ -2,8 +2,9 @@
 
 import json
 import math
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from runtime.serve.guard_process import GuardOptions, GuardProcess
 from shield.guard import Control, GuardSettings, Observation
 from shield.state import State
 from shield.vehicle import Bounds, Vehicle, load_vehicle
+from tests.observe.drives import driven
 from tests.processes import end_owner, wait_for
 from tests.serve.test_guard_life import started, started_guard
 
@@ -201,6 +203,28 @@ def test_a_real_guard_tells_the_vehicle_and_clears_when_it_stands_within_its_bou
         assert status is not None
         assert status.exceeded["position"] >= 1
         wait_for(lambda: not limited_by(7.0).startswith("exceeded"))
+
+
+@pytest.mark.timeout(60)
+def test_a_client_of_the_daemon_hears_of_a_bound_that_is_exceeded_and_kept_to_again(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    with driven(tmp_path) as daemon, daemon.ask() as client, headway.Session(None, daemon.guard) as session:
+        events = client.events("bound", timeout_s=30.0)
+        listener = threading.Thread(target=lambda: heard.extend(dict(next(events).data) for _ in range(2)))
+        listener.start()
+
+        def steps(x_m: float, ended: Callable[[], bool]) -> bool:
+            session.step(headway.Pose(x_m, 0.0, 0.0, 0.0, 0.0), [], wait_s=0.5)
+            return ended()
+
+        wait_for(lambda: steps(time.monotonic() % 2.0 * 50.0, _exceeded(session)))
+        wait_for(lambda: steps(7.0, lambda: not listener.is_alive()), 30.0)
+    assert "position" in heard[0]["exceeded"]
+    assert heard[1]["exceeded"] is None
+
+
+def _exceeded(session: headway.Session) -> Callable[[], bool]:
+    return lambda: bool(session.decisions) and str(session.decisions[-1].limited_by).startswith("exceeded")
 
 
 def test_a_scenario_within_its_bounds_is_driven_without_an_alarm() -> None:

@@ -103,6 +103,15 @@ def test_a_flag_is_logged_once(package: Package, caplog: pytest.LogCaptureFixtur
     assert "0.0% of the inputs leave by exit 'exit1', below its band" in record.getMessage()
 
 
+def test_a_model_that_is_loaded_anew_is_watched_anew(package: Package) -> None:
+    watch = DriftWatch([package], lambda _: P99_S)
+    for _ in range(200):
+        watch.take(asked(), replied(exit_id="final", ending=Ending.COMPLETE))
+    assert watch.status()["digits"]["flag"] is not None
+    watch.begin(package)
+    assert (watch.status()["digits"]["flag"], watch.status()["digits"]["samples"]) == (None, 0)
+
+
 def ask(client: headway.Client, images: Any) -> None:
     for image in images:
         client.infer("digits", {"image": image[None]})
@@ -121,9 +130,11 @@ def test_a_daemon_raises_the_flag_when_its_inputs_change(
             calm = client.status()["drift"]["digits"]
             assert (calm["flag"], calm["samples"]) == (None, len(unseen))
             assert calm["shares"]["exit1"] > 0.5
+            events = client.events("drift", timeout_s=10.0)
             ask(client, 0.5 + 0.2 * (unseen[:150] - 0.5))  # grey and pale
             raised = client.status()["drift"]["digits"]
             assert "below its band" in raised["flag"]
+            assert next(events).data == {"model": "digits", "flag": raised["flag"]}
     finally:
         end(process)
         end_owner(tmp_path / "headway-guard.sock")
