@@ -324,7 +324,7 @@ def main() -> None:
     where = machine("tritonclient", "uvicorn", "uvloop", "httptools", "grpcio", "onnxruntime", "numpy")
     print(line("machine", where))
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, headway(Path(folder)) as ours:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, headway(Path(folder)) as ours:
         for name in arguments.peer or PEERS:
             peer, scratch = PEERS[name], Path(folder) / name
             scratch.mkdir()

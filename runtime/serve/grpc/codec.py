@@ -1,22 +1,27 @@
 """An inference over gRPC: ModelInferRequest in, ModelInferResponse out, the tensors in neither copied.
 
 A request is taken apart at its top level: the entries of `raw_input_contents` (field 7) stay where they are, as views,
-and only what is left is parsed. A response is what protobuf makes of it without its tensors, and behind that the
-entries of `raw_output_contents` (field 6), put together once. Whatever is wrong with a request, decoding raises an
-`OipError`, and nothing else.
+and only what is left is parsed, once for all messages that agree in it (`outlines`). A response is what protobuf makes
+of it without its tensors, and behind that the entries of `raw_output_contents` (field 6), put together once; what
+stands the same in every answer of a model is kept. Whatever is wrong with a request, decoding raises an `OipError`, and
+nothing else.
 
-Reference: Protocol Buffers encoding: a field is a varint of (number << 3 | wire type), and its value.
+Reference: Protocol Buffers encoding: a field is a varint of (number << 3 | wire type), and its value; messages that
+follow one another are one message with the fields of all.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
 from devices.tensor import Array
 from runtime.serve.grpc.messages import message
-from runtime.serve.oip.datatypes import NAMES, datatype_of, from_values, raw, view
+from runtime.serve.grpc.outlines import Outlines, Place
+from runtime.serve.oip.datatypes import NAMES, check_size, datatype_of, dtype_of, from_values, over, raw
 from runtime.serve.oip.errors import Cause, OipError
 from runtime.serve.oip.options import Parameter
 
@@ -57,39 +62,87 @@ class Infer:
     outputs: tuple[str, ...]
 
 
-def decode(data: bytes) -> Infer:
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """An input as it is declared.
+
+    Args:
+        name: Its name.
+        shape: Its sizes.
+        dtype: Its element type.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request says beside its raw contents; fields as of `Infer`.
+
+    Args:
+        tensors: Its inputs, an entry of the raw contents for each.
+    """
+
+    model: str
+    version: str
+    id: str
+    parameters: Mapping[str, Parameter]
+    outputs: tuple[str, ...]
+    tensors: tuple[_Tensor, ...] = ()
+
+    def with_inputs(self, inputs: Mapping[str, Array]) -> Infer:
+        """Return the request with its tensors."""
+        return Infer(self.model, self.version, self.id, self.parameters, inputs, self.outputs)
+
+
+def decode(data: bytes, outlines: Outlines[Head] | None = None) -> Infer:
     """Return a request from its message; its tensors are views of `data`.
 
+    Args:
+        data: The message.
+        outlines: What was read before; None: nothing is remembered.
     Raises:
         OipError: The message is damaged, contradicts itself, or asks for what is not served.
     """
-    head, contents = _split(memoryview(data))
-    if len(head) > MOST_HEAD_BYTES:
+    known = None if outlines is None else outlines.find(data)
+    if known is not None:
+        return known.meaning.with_inputs(_views(known.meaning, known.contents, data))
+    rest, contents = _split(memoryview(data))
+    if len(rest) > MOST_HEAD_BYTES:
         raise OipError(
             Cause.TOO_LARGE,
-            f"the message without its raw contents has {len(head)} bytes: at most {MOST_HEAD_BYTES}; "
+            f"the message without its raw contents has {len(rest)} bytes: at most {MOST_HEAD_BYTES}; "
             "send tensors in raw_input_contents",
         )
     try:
-        request = _Request.FromString(head)
+        request = _Request.FromString(rest)
     except DecodeError as error:
         raise _invalid(f"the message is no ModelInferRequest: {error}") from error
     if max(len(request.inputs), len(request.outputs)) > MOST_TENSORS:
         raise _invalid(f"{len(request.inputs)} inputs and {len(request.outputs)} outputs: at most {MOST_TENSORS} each")
-    return Infer(
+    _check(request.inputs, contents)
+    head = Head(
         model=request.model_name,
         version=request.model_version,
         id=request.id,
         parameters=_parameters(request.parameters),
-        inputs=_tensors(request.inputs, contents),
         outputs=tuple(_wanted(output) for output in request.outputs),
+        tensors=_declared(request.inputs, contents) if contents else (),
     )
+    if not contents:
+        return head.with_inputs({given.name: _from_contents(given) for given in request.inputs})
+    inputs = _views(head, contents, data)
+    if outlines is not None:
+        outlines.keep(data, contents, head)
+    return head.with_inputs(inputs)
 
 
-def _split(data: memoryview) -> tuple[bytes, list[memoryview]]:
-    """Return the message without its raw contents, and those."""
-    contents: list[memoryview] = []
-    head: list[memoryview] = []
+def _split(data: memoryview) -> tuple[bytes, list[Place]]:
+    """Return the message without its raw contents, and where those lie."""
+    contents: list[Place] = []
+    rest: list[memoryview] = []
     place, kept, end = 0, 0, len(data)
     while place < end:
         began = place
@@ -107,11 +160,11 @@ def _split(data: memoryview) -> tuple[bytes, list[memoryview]]:
         if place > end:
             raise _invalid(f"the message ends amid the field at byte {began}: it was cut off")
         if tag == _RAW_INPUT:
-            head.append(data[kept:began])
-            contents.append(data[place - size : place])
+            rest.append(data[kept:began])
+            contents.append((place - size, place))
             kept = place
-    head.append(data[kept:])
-    return b"".join(head), contents
+    rest.append(data[kept:])
+    return b"".join(rest), contents
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
@@ -133,25 +186,37 @@ def _parameters(given: Any) -> dict[str, Parameter]:
     return parameters
 
 
-def _tensors(inputs: Sequence[Any], contents: list[memoryview]) -> dict[str, Array]:
+def _check(inputs: Sequence[Any], contents: Sequence[Place]) -> None:
     if contents and len(contents) != len(inputs):
         raise _invalid(
             f"raw_input_contents has {len(contents)} entries: must have one for each of {len(inputs)} inputs"
         )
-    tensors: dict[str, Array] = {}
-    for place, given in enumerate(inputs):
+    for given in inputs:
         if given.parameters and "shared_memory_region" in given.parameters:
             raise OipError(
                 Cause.UNSUPPORTED, f"tensor {given.name!r} is in shared memory, which is not served: send its data"
             )
         if contents and given.HasField("contents"):
             raise _invalid(f"tensor {given.name!r} has contents, and raw_input_contents is given: one of them")
-        tensors[given.name] = (
-            view(given.name, given.shape, given.datatype, contents[place]) if contents else _from_contents(given)
-        )
-    if len(tensors) != len(inputs):
+    if len({given.name for given in inputs}) != len(inputs):
         raise _invalid(f"two inputs have one name: {', '.join(given.name for given in inputs)}")
-    return tensors
+
+
+def _declared(inputs: Sequence[Any], contents: Sequence[Place]) -> tuple[_Tensor, ...]:
+    tensors = []
+    for given, (begin, end) in zip(inputs, contents, strict=True):
+        shape, dtype = tuple(given.shape), dtype_of(given.name, given.datatype)
+        check_size(given.name, shape, given.datatype, end - begin)
+        tensors.append(_Tensor(given.name, shape, dtype))
+    return tuple(tensors)
+
+
+def _views(head: Head, contents: Sequence[Place], data: bytes) -> dict[str, Array]:
+    whole = memoryview(data)
+    return {
+        tensor.name: over(tensor.name, tensor.shape, tensor.dtype, whole[begin:end])
+        for tensor, (begin, end) in zip(head.tensors, contents, strict=True)
+    }
 
 
 def _from_contents(given: Any) -> Array:
@@ -173,7 +238,7 @@ def encode(
     model: str, version: str, request_id: str, parameters: Mapping[str, Parameter], tensors: Mapping[str, Array]
 ) -> bytes:
     """Return the message of an answer; its tensors are copied once, into it."""
-    response = _Response(model_name=model, model_version=version, id=request_id)
+    response = _Response(id=request_id)
     for name, value in parameters.items():
         entry = response.parameters[name]
         match value:
@@ -185,12 +250,22 @@ def encode(
                 entry.double_param = value
             case str():
                 entry.string_param = value
-    parts: list[bytes | memoryview] = []
-    for name, array in tensors.items():
-        response.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
+    outputs = tuple((name, datatype_of(array), array.shape) for name, array in tensors.items())
+    parts: list[bytes | memoryview] = [_promised(model, version, outputs), response.SerializeToString()]
+    for array in tensors.values():
         data = raw(array)
-        parts += [_prefix(_RAW_OUTPUT, len(data)), data]
-    return b"".join([response.SerializeToString(), *parts])
+        parts += (_prefix(_RAW_OUTPUT, len(data)), data)
+    return b"".join(parts)
+
+
+@lru_cache(64)
+def _promised(model: str, version: str, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+    """Return what stands the same in every answer of a model."""
+    response = _Response(model_name=model, model_version=version)
+    for name, datatype, shape in outputs:
+        response.outputs.add(name=name, datatype=datatype, shape=shape)
+    promised: bytes = response.SerializeToString()
+    return promised
 
 
 def embedded(encoded: bytes) -> bytes:
@@ -198,6 +273,7 @@ def embedded(encoded: bytes) -> bytes:
     return b"".join([_prefix(2 << 3 | 2, len(encoded)), encoded])
 
 
+@lru_cache(64)
 def _prefix(tag: int, size: int) -> bytes:
     prefix = bytearray([tag])
     while size > 0x7F:

@@ -13,8 +13,9 @@ from typing import Any
 import grpc  # type: ignore[import-untyped, unused-ignore]
 
 from runtime.errors import UnavailableError
-from runtime.serve.grpc.codec import Infer, decode, embedded, encode
+from runtime.serve.grpc.codec import Head, Infer, decode, embedded, encode
 from runtime.serve.grpc.messages import METHODS, SERVICE, filled, message
+from runtime.serve.grpc.outlines import Outlines
 from runtime.serve.oip.access import Access, join_address
 from runtime.serve.oip.calls import Asked, Calls, chosen, told
 from runtime.serve.oip.desk import Desk
@@ -75,6 +76,7 @@ class GrpcServer:
         self._calls = calls
         self._desk = desk
         self._access = access
+        self._outlines = Outlines[Head]()
         interceptors = () if access.token is None else (TokenCheck(access),)
         self._server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._handlers()),))
@@ -152,7 +154,7 @@ class GrpcServer:
 
     async def _run(self, data: bytes, remaining_s: float | None) -> bytes:
         began_ns = time.monotonic_ns()
-        asked = decode(data)
+        asked = decode(data, self._outlines)
         call = self._calls.begin(_asked(asked, began_ns, remaining_s))
         reply = call.taken() if call.answered.done() else await call.reply()
         encoded = encode(reply.model, reply.version, asked.id, told(reply), chosen(reply, asked.outputs))

@@ -69,12 +69,29 @@ def view(tensor: str, shape: Sequence[int], datatype: str, raw: memoryview) -> A
     Raises:
         OipError: Unknown datatype, impossible shape, another number of bytes, a bool that is neither 0 nor 1.
     """
-    dtype = dtype_of(tensor, datatype)
-    wanted = size_of(tensor, shape, dtype)
-    if wanted != len(raw):
+    check_size(tensor, shape, datatype, len(raw))
+    return over(tensor, shape, dtype_of(tensor, datatype), raw)
+
+
+def check_size(tensor: str, shape: Sequence[int], datatype: str, given: int) -> None:
+    """Return if a tensor of this shape has the `given` number of bytes.
+
+    Raises:
+        OipError: It has another one, or its datatype is unknown or its shape impossible.
+    """
+    wanted = size_of(tensor, shape, dtype_of(tensor, datatype))
+    if wanted != given:
         raise OipError(
-            Cause.INVALID, f"tensor {tensor!r} of {datatype} {list(shape)} has {len(raw)} bytes: must have {wanted}"
+            Cause.INVALID, f"tensor {tensor!r} of {datatype} {list(shape)} has {given} bytes: must have {wanted}"
         )
+
+
+def over(tensor: str, shape: Sequence[int], dtype: "np.dtype[Any]", raw: memoryview) -> Array:
+    """Return what `view` does, for bytes whose number is known to be right.
+
+    Raises:
+        OipError: A bool that is neither 0 nor 1.
+    """
     array: Array = np.frombuffer(raw, dtype)
     if dtype.kind == "b" and array.size and (most := array.view(np.uint8).max()) > 1:
         raise OipError(Cause.INVALID, f"tensor {tensor!r} of BOOL holds a byte {most}: must be 0 or 1")

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import runtime.serve.grpc
 from devices.tensor import Array
-from runtime.serve.grpc.codec import MOST_HEAD_BYTES, decode, embedded, encode
+from runtime.serve.grpc.codec import MOST_HEAD_BYTES, Head, Infer, decode, embedded, encode
 from runtime.serve.grpc.messages import METHODS, message
+from runtime.serve.grpc.outlines import Outlines
 from runtime.serve.oip.datatypes import NAMES
 from runtime.serve.oip.errors import Cause, OipError
 from runtime.serve.oip.options import Parameter
@@ -90,6 +91,54 @@ def test_raw_contents_may_stand_anywhere_between_the_fields() -> None:
     raw = pb.ModelInferRequest(raw_input_contents=list(whole.raw_input_contents)).SerializeToString()
     whole.ClearField("raw_input_contents")
     assert decode(raw + whole.SerializeToString()).inputs["x"].tolist() == [1.0, 1.0]
+
+
+def said(decoded: Infer) -> tuple[Any, ...]:
+    """Return all that a request says, comparable."""
+    inputs = {name: (array.dtype, array.shape, array.tobytes()) for name, array in decoded.inputs.items()}
+    return decoded.model, decoded.version, decoded.id, dict(decoded.parameters), decoded.outputs, inputs
+
+
+@given(st.lists(arrays(), min_size=1, max_size=3), st.lists(st.sampled_from(["7", "8", "9 9"]), min_size=1, max_size=6))
+def test_a_message_like_one_before_means_what_it_means_alone(tensors: list[Array], ids: list[str]) -> None:
+    outlines = Outlines[Head]()
+    for turn, request_id in enumerate(ids):
+        asked = request({name: np.roll(array, turn) for name, array in zip("abc", tensors, strict=False)})
+        asked.id = request_id
+        data = asked.SerializeToString()
+        assert said(decode(data, outlines)) == said(decode(data))
+
+
+def test_a_message_like_one_before_is_not_parsed_again() -> None:
+    outlines = Outlines[Head]()
+    first, second = (request({"x": np.full(9, value, np.float32)}).SerializeToString() for value in (1.0, 2.0))
+    assert outlines.find(second) is None
+    decode(first, outlines)
+    known = outlines.find(second)
+    assert known is not None
+    decoded = decode(second, outlines)
+    assert decoded.parameters is known.meaning.parameters
+    assert decoded.inputs["x"].tolist() == [2.0] * 9
+
+
+def test_a_byte_that_is_no_bool_is_found_also_in_a_message_like_one_before() -> None:
+    outlines = Outlines[Head]()
+    right = request({"x": np.array([True, False, True])})
+    decode(right.SerializeToString(), outlines)
+    right.raw_input_contents[0] = b"\1\2\0"
+    with pytest.raises(OipError, match="holds a byte 2"):
+        decode(right.SerializeToString(), outlines)
+
+
+def test_outlines_that_are_remembered_are_bounded() -> None:
+    outlines = Outlines[Head]()
+    for size in range(200):
+        decode(request({"x": np.zeros(size, np.uint8)}).SerializeToString(), outlines)
+    assert len(outlines) <= 64
+    long = request({"x": np.zeros(3, np.uint8)})
+    long.id = "i" * 5000
+    decode(long.SerializeToString(), outlines)
+    assert outlines.find(long.SerializeToString()) is None
 
 
 def broken(change: str) -> bytes:
@@ -187,12 +236,18 @@ def damaged(seed: int) -> bytes:
     return bytes(data)
 
 
+READ = Outlines[Head]()
+
+
 def check(data: bytes) -> bool:
     """Decode a message and compare it with the official reading; return whether it was read."""
     try:
         decoded = decode(data)
     except OipError:
+        with pytest.raises(OipError):
+            decode(data, READ)
         return False
+    assert said(decode(data, READ)) == said(decoded)
     official = pb.ModelInferRequest.FromString(data)
     assert (decoded.model, decoded.version, decoded.id) == (official.model_name, official.model_version, official.id)
     assert list(decoded.inputs) == [tensor.name for tensor in official.inputs]
