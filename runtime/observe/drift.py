@@ -10,6 +10,10 @@ R <- (R + 1) L, and the flag goes up when the mean of all sums, M, reaches N. As
 rates lie within their bands, the mean number of samples until a false alarm is at least N: that is the declared
 false-alarm rate, over any length of watching. A shift to rate q is noticed after about ln(N) / KL(q, band) samples.
 
+The flag comes down likewise: against "the share is still beyond the end of its band that it left by" stand rates within
+the band, and when their mean sum reaches N_back the watch begins anew. While the share stays out, the mean number of
+samples until the flag comes down in error is at least N_back. A band of no width is never seen to hold again.
+
 The clock is the samples: no time is read and nothing waits. It holds for independent samples; consecutive frames of a
 camera are not, so pass `every` k-th, k frames apart enough to look fresh. Count only inputs whose walk ended by a
 confident exit or at the end: what a deadline cut short says nothing about the inputs.
@@ -25,7 +29,9 @@ from math import isfinite
 from typing import Any
 
 SAMPLES_PER_FALSE_ALARM = 1e7  # 55 hours at 50 Hz
+SAMPLES_PER_FALSE_RETURN = 1e5
 _TOWARDS_END = (0.1, 0.25, 0.5, 0.75)  # alternatives: parts of the way from the band's end to 0 or 1
+_INTO_BAND = (0.25, 0.5, 0.75)  # alternatives while the flag is up: parts of the way to the band's other end
 _LEAST_RATE = 1e-6  # a band that reaches 0 or 1 can't be left on that side; one that ends close by is widened to this
 
 
@@ -106,9 +112,10 @@ class DriftMonitor:
         bands: Of every exit but the last, shallow to deep.
         final_exit: Id of the last exit.
         samples_per_false_alarm: N, mean samples until a false alarm at least.
+        samples_per_false_return: N_back, mean samples until the flag comes down at least while the share stays out.
         every: Of how many samples one is looked at.
     Raises:
-        ValueError: No band, exits named twice, N below 1, or `every` below 1.
+        ValueError: No band, exits named twice, N or N_back below 1, or `every` below 1.
     """
 
     def __init__(
@@ -117,17 +124,23 @@ class DriftMonitor:
         final_exit: str,
         *,
         samples_per_false_alarm: float = SAMPLES_PER_FALSE_ALARM,
+        samples_per_false_return: float = SAMPLES_PER_FALSE_RETURN,
         every: int = 1,
     ) -> None:
         ids = [*(band.exit_id for band in bands), final_exit]
         if len(ids) < 2 or len(set(ids)) != len(ids):
             raise ValueError(f"exits = {ids}: must be at least one band and the final exit, each named once")
-        if not (isfinite(samples_per_false_alarm) and samples_per_false_alarm >= 1.0) or every < 1:
-            raise ValueError(
-                f"samples_per_false_alarm = {samples_per_false_alarm}, every = {every}: must be finite and at least 1"
-            )
+        numbers = {
+            "samples_per_false_alarm": samples_per_false_alarm,
+            "samples_per_false_return": samples_per_false_return,
+            "every": every,
+        }
+        if not all(isfinite(number) and number >= 1 for number in numbers.values()):
+            told = ", ".join(f"{name} = {number}" for name, number in numbers.items())
+            raise ValueError(f"{told}: must be finite and at least 1")
         self.bands = tuple(bands)
         self.samples_per_false_alarm = samples_per_false_alarm
+        self.samples_per_false_return = samples_per_false_return
         self.every = every
         self._index = {exit_id: index for index, exit_id in enumerate(ids)}
         self._watches = [watch for index, band in enumerate(bands) for watch in _watches(index, band)]
@@ -135,10 +148,11 @@ class DriftMonitor:
         self._seen = 0
         self._samples = 0
         self._drift: Drift | None = None
+        self._back: list[_Watch] = []
 
     @property
     def drift(self) -> Drift | None:
-        """The flag, up until `reset`."""
+        """The flag, up until the share is back within its band or `reset`."""
         return self._drift
 
     @property
@@ -154,6 +168,8 @@ class DriftMonitor:
     def observe(self, exit_id: str) -> Drift | None:
         """Take note of an input that left at an exit of its own accord; return the flag if this one raised it.
 
+        Where the flag was up, see `drift` for whether this one took it down.
+
         Raises:
             ValueError: There is no such exit.
         """
@@ -166,10 +182,10 @@ class DriftMonitor:
         self._samples += 1
         self._counts[index] += 1
         if self._drift is not None:
+            if _reached(self._back, index, self.samples_per_false_return):
+                self._take_down()
             return None
-        for watch in self._watches:
-            watch.update(index <= watch.exit_index)
-        if sum(watch.total for watch in self._watches) < self.samples_per_false_alarm * max(len(self._watches), 1):
+        if not _reached(self._watches, index, self.samples_per_false_alarm):
             return None
         self._drift = self._flag()
         return self._drift
@@ -177,16 +193,26 @@ class DriftMonitor:
     def _flag(self) -> Drift:
         heaviest = max(self._watches, key=lambda watch: watch.total)
         band = self.bands[heaviest.exit_index]
+        self._back = _ways_back(heaviest.exit_index, band, heaviest.side)
         share = heaviest.left / max(heaviest.since, 1)
         return Drift(band.exit_id, heaviest.side, self._samples, share, (band.low, band.high))
 
-    def reset(self) -> None:
-        """Take the flag down and begin anew."""
+    def _take_down(self) -> None:
         for watch in self._watches:
             watch.restart()
+        self._drift, self._back = None, []
+
+    def reset(self) -> None:
+        """Take the flag down and begin anew."""
+        self._take_down()
         self._counts = [0] * len(self._counts)
         self._seen = self._samples = 0
-        self._drift = None
+
+
+def _reached(watches: Sequence[_Watch], index: int, samples: float) -> bool:
+    for watch in watches:
+        watch.update(index <= watch.exit_index)
+    return bool(watches) and sum(watch.total for watch in watches) >= samples * len(watches)
 
 
 def _watches(exit_index: int, band: ExitBand) -> list[_Watch]:
@@ -200,6 +226,14 @@ def _watches(exit_index: int, band: ExitBand) -> list[_Watch]:
         rates = [end * (1.0 - part) for part in _TOWARDS_END]
         watches += [_Watch(exit_index, Side.BELOW, q / end, (1.0 - q) / (1.0 - end)) for q in rates]
     return watches
+
+
+def _ways_back(exit_index: int, band: ExitBand, side: Side) -> list[_Watch]:
+    end, other = (band.low, band.high) if side is Side.BELOW else (band.high, band.low)
+    if end in (0.0, 1.0, other):
+        return []
+    rates = [end + part * (other - end) for part in _INTO_BAND]
+    return [_Watch(exit_index, side, q / end, (1.0 - q) / (1.0 - end)) for q in rates]
 
 
 def monitor_from_record(

@@ -1,4 +1,4 @@
-"""Feeds the replies of served models to their drift monitors, and tells of the flags.
+"""Feeds the replies of served models to their drift monitors, and tells of the flags, up and down.
 
 A reply is looked at only if what made the request end says something about its input and nothing else:
 
@@ -47,37 +47,44 @@ class DriftWatch:
         for package in packages:
             self.begin(package)
 
-    def begin(self, package: Package) -> None:
-        """Watch a model from now on; one of the same name is watched no more."""
-        self.end(package.name)
+    def begin(self, package: Package) -> dict[str, Any] | None:
+        """Watch a model from now on; one of the same name is watched no more. Returns what `end` does."""
+        ended = self.end(package.name)
         try:
             monitor = _monitor(package, self._every)
         except (ValueError, CalibrationError) as error:
             told = {"code": "drift_unwatched", "model": package.name}
             _log.warning("drift of %s is not watched: %s", package.name, error, extra=told)
             self._unwatched[package.name] = str(error)
-            return
+            return ended
         if monitor is None:
             self._unwatched[package.name] = "the package has no calibration record of exit shares"
         else:
             self._monitors[package.name] = monitor
+        return ended
 
-    def end(self, name: str) -> None:
-        """Watch a model no more."""
-        self._monitors.pop(name, None)
+    def end(self, name: str) -> dict[str, Any] | None:
+        """Watch a model no more; a flag that comes down by that is returned, as by `take`."""
+        monitor = self._monitors.pop(name, None)
         self._unwatched.pop(name, None)
+        return None if monitor is None or monitor.drift is None else {"model": name, "flag": None}
 
-    def take(self, request: Request, reply: Reply) -> str | None:
-        """Look at a reply; a flag that it raises is logged, once, and returned."""
+    def take(self, request: Request, reply: Reply) -> dict[str, Any] | None:
+        """Look at a reply; return the model and its flag (None: down) where this reply changed it, and log that."""
         monitor = self._monitors.get(reply.model)
         if monitor is None or reply.exit_id is None or not self._tells(request, reply):
             return None
-        flag = monitor.observe(reply.exit_id)
-        if flag is None:
+        before = monitor.drift
+        monitor.observe(reply.exit_id)
+        if monitor.drift is before:
             return None
-        told = describe(flag)
-        _log.warning("drift of %s: %s", reply.model, told, extra={"code": "drift", "model": reply.model})
-        return told
+        if monitor.drift is None:
+            told = {"code": "drift_over", "model": reply.model}
+            _log.info("drift of %s is over: the share is back within its band", reply.model, extra=told)
+            return {"model": reply.model, "flag": None}
+        flag = describe(monitor.drift)
+        _log.warning("drift of %s: %s", reply.model, flag, extra={"code": "drift", "model": reply.model})
+        return {"model": reply.model, "flag": flag}
 
     def status(self) -> dict[str, Any]:
         """Return, by model, the flag (None: down), the samples looked at and the share that left at each exit."""

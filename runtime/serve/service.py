@@ -244,7 +244,7 @@ class Service:
                 tally.add(reply, samples, time.time_ns())
             drifted = self._drift.take(request, reply)
         if drifted is not None:
-            self.events.publish(Topic.DRIFT, {"model": reply.model, "flag": drifted})
+            self.events.publish(Topic.DRIFT, drifted)
         if self._plans is not None:
             self._plans.take(reply)
         if self.events.wanted(Topic.REQUEST):
@@ -272,12 +272,15 @@ class Service:
             return self._drift.status()
 
     def _changed(self, what: str, package: Package) -> None:
+        ended = None
         with self._lock:
             if what == "loaded":
-                self._drift.begin(package)
+                ended = self._drift.begin(package)
             elif not self.versions(package.name):
-                self._drift.end(package.name)
+                ended = self._drift.end(package.name)
             self._tallies.pop((package.name, package.version), None)
+        if ended is not None:
+            self.events.publish(Topic.DRIFT, ended)
         self.events.publish(Topic.MODEL, {"what": what, "model": package.name, "version": package.version})
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.observe.drift import Drift, DriftMonitor, ExitBand, Side, monitor_from_record
+from runtime.observe.drift import Drift, DriftMonitor, ExitBand, Side, _ways_back, monitor_from_record
 from runtime.pack.exits.band import share_bands
 from runtime.pack.exits.binomial import binomial_cdf
 from runtime.pack.exits.certify import certify
@@ -83,6 +83,42 @@ def test_the_flag_stays_until_reset() -> None:
     assert monitor.observe("exit1") is None
 
 
+@pytest.mark.parametrize(("out", "side"), [(0.3, Side.BELOW), (0.8, Side.ABOVE)])
+def test_the_flag_comes_down_when_the_share_is_back_and_goes_up_again(out: float, side: Side) -> None:
+    rng = np.random.default_rng(3)
+    monitor = DriftMonitor([ExitBand("exit1", 0.45, 0.65)], "final", samples_per_false_alarm=1e6)
+    for _ in range(2):
+        assert _first_alarm(monitor, (out, 1.0 - out), rng, 1000) is not None
+        assert monitor.drift is not None
+        assert monitor.drift.side is side
+        assert _first_alarm(monitor, (out, 1.0 - out), rng, 5000) is None
+        assert monitor.drift is not None
+        assert _first_alarm(monitor, (0.55, 0.45), rng, 2000) is None
+        assert monitor.drift is None
+
+
+@given(rate=st.floats(0.0, 1.0), low=st.floats(0.0, 1.0), width=st.floats(0.0, 1.0), side=st.sampled_from(Side))
+def test_no_ratio_against_a_share_that_is_still_out_has_mean_over_one(
+    rate: float, low: float, width: float, side: Side
+) -> None:
+    band = ExitBand("exit1", low, min(low + width, 1.0))
+    outside = rate * band.low if side is Side.BELOW else 1.0 - rate * (1.0 - band.high)
+    for watch in _ways_back(0, band, side):
+        assert outside * watch.if_left + (1.0 - outside) * watch.if_not <= 1.0 + 1e-9
+
+
+def test_returns_in_error_are_as_rare_as_declared() -> None:
+    """As for false alarms, with the share at the band's end: within N / 10, at most one run in ten."""
+    rng = np.random.default_rng(4)
+    runs, length, returns = 60, 100, 0
+    for _ in range(runs):
+        monitor = DriftMonitor([ExitBand("exit1", 0.5, 0.6)], "final", samples_per_false_return=1000.0)
+        assert _first_alarm(monitor, (0.0, 1.0), rng, 200) is not None
+        _first_alarm(monitor, (0.5, 0.5), rng, length)
+        returns += monitor.drift is None
+    assert binomial_cdf(returns - 1, runs, 0.1) < 1.0 - 1e-4
+
+
 def test_only_every_kth_sample_counts() -> None:
     monitor = DriftMonitor([ExitBand("exit1", 0.4, 0.6)], "final", every=10)
     for _ in range(95):
@@ -129,7 +165,7 @@ def test_misuse_is_told() -> None:
         DriftMonitor(BANDS, "exit1")
     with pytest.raises(ValueError, match="at least one band"):
         DriftMonitor([], "final")
-    with pytest.raises(ValueError, match="every = 0"):
+    with pytest.raises(ValueError, match="every = 0: must be finite"):
         DriftMonitor(BANDS, "final", every=0)
     with pytest.raises(ValueError, match="'exit9' is not one of"):
         DriftMonitor(BANDS, "final").observe("exit9")

@@ -108,7 +108,8 @@ def test_a_model_that_is_loaded_anew_is_watched_anew(package: Package) -> None:
     for _ in range(200):
         watch.take(asked(), replied(exit_id="final", ending=Ending.COMPLETE))
     assert watch.status()["digits"]["flag"] is not None
-    watch.begin(package)
+    assert watch.begin(package) == {"model": "digits", "flag": None}
+    assert watch.begin(package) is None
     assert (watch.status()["digits"]["flag"], watch.status()["digits"]["samples"]) == (None, 0)
 
 
@@ -135,6 +136,10 @@ def test_a_daemon_raises_the_flag_when_its_inputs_change(
             raised = client.status()["drift"]["digits"]
             assert "below its band" in raised["flag"]
             assert next(events).data == {"model": "digits", "flag": raised["flag"]}
+            for _ in range(3):
+                ask(client, unseen)
+            assert client.status()["drift"]["digits"]["flag"] is None
+            assert next(events).data == {"model": "digits", "flag": None}
     finally:
         end(process)
         end_owner(tmp_path / "headway-guard.sock")
