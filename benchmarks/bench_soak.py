@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from growth import LEAST, growth, resident_bytes
+from growth import LEAST, Series, resident_bytes
 from machine import keep, line, machine
 from virtual_day import Day
 
@@ -28,29 +28,27 @@ from carla_bridge.virtual import DRIVING
 from runtime.serve.realtime import answer_promptly
 from shield.vehicle import load_vehicle
 
-_TICKS_A_SAMPLE = 20
+_SAMPLES = 2000
 
 
 class Samples:
     """The resident memory of some processes, read no more often than once a second."""
 
-    def __init__(self, pids: dict[str, int], every_s: float) -> None:
+    def __init__(self, pids: dict[str, int], every_s: float, seconds: float) -> None:
         self._pids = pids
         self._every_s = every_s
         self._due_s = 0.0
         self.ended: list[str] = []
-        self.times_s: list[float] = []
-        self.sizes_b: dict[str, list[float]] = {name: [] for name in pids}
+        self.series = {name: Series(LEAST + round(2 * seconds / every_s)) for name in pids}
 
     def take(self) -> None:
         """Read where it is due."""
         now_s = time.monotonic()
         if now_s >= self._due_s:
             self._due_s = now_s + self._every_s
-            self.times_s.append(now_s)
             for name, pid in tuple(self._pids.items()):
                 try:
-                    self.sizes_b[name].append(float(resident_bytes(pid)))
+                    self.series[name].add(now_s, float(resident_bytes(pid)))
                 except FileNotFoundError:
                     self.ended.append(name)
                     del self._pids[name]
@@ -63,10 +61,10 @@ def real(seconds: float) -> dict[str, dict[str, Any]]:
         plan = Plan(Path(folder), "eager", "demo", DRIVING, 20.0, 10, 1)
         with Processes(plan) as processes, headway.Session(plan.daemon_socket, plan.guard_socket) as session:
             answer_promptly()
-            samples = Samples(_pids(processes), min(1.0, seconds / 50))
+            samples = Samples(_pids(processes), min(1.0, seconds / 50), seconds)
             counts: Counter[str] = Counter()
             end_s = time.monotonic() + seconds
-            while (left_s := end_s - time.monotonic()) > 0.0 or len(samples.times_s) < LEAST:
+            while (left_s := end_s - time.monotonic()) > 0.0 or len(samples.series["vehicle"]) < LEAST:
                 session.applier = headway.Applier()
                 world = KinematicWorld(scenario, vehicle, counts["episodes"])
                 record = RealTimeLoop(world, session, on_tick=lambda _: samples.take()).run(min(max(left_s, 1.0), 60.0))
@@ -79,7 +77,7 @@ def real(seconds: float) -> dict[str, dict[str, Any]]:
             status = processes.status()
     counts["guard restarts"] = int(status["guard"]["restarts"])
     counts["requests"] = int(sum(status["replies"].values()))
-    grown = {name: growth(samples.times_s[: len(sizes)], sizes) for name, sizes in samples.sizes_b.items()}
+    grown = {name: series.growth() for name, series in samples.series.items()}
     return {"drive": {**counts, "ended": " ".join(samples.ended)}, **grown}
 
 
@@ -93,12 +91,14 @@ def _pids(processes: Processes) -> dict[str, int]:
 
 def virtual(hours: float, driven: float) -> dict[str, dict[str, Any]]:
     """Let a day go by, and return what became of this process."""
-    times_s, sizes_b = [], []
+    series, every_s = Series(_SAMPLES), 3600.0 * hours / _SAMPLES
+    due_s = 0.0
 
     def sample() -> None:
-        if day.ticks % _TICKS_A_SAMPLE == 0:
-            times_s.append(day.now_s)
-            sizes_b.append(float(resident_bytes(os.getpid())))
+        nonlocal due_s
+        if day.now_s >= due_s:
+            due_s = day.now_s + every_s
+            series.add(day.now_s, float(resident_bytes(os.getpid())))
 
     day = Day(on_tick=sample)
     begun_s = time.monotonic()
@@ -108,7 +108,7 @@ def virtual(hours: float, driven: float) -> dict[str, dict[str, Any]]:
         day.park((day.now_s - before_s) * (1.0 - driven) / driven)
     told = {name: getattr(day, name) for name in ("ticks", "episodes", "finished", "uncertified", "collisions")}
     passed = {"virtual_h": day.now_s / 3600.0, "real_s": time.monotonic() - begun_s}
-    return {"day": {**passed, **told}, "this process": growth(times_s, sizes_b)}
+    return {"day": {**passed, **told}, "this process": series.growth()}
 
 
 def main() -> None:

@@ -20,6 +20,31 @@ _LEAST_PAGES = 16
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+class Series:
+    """Samples of one size over time, in memory that is all taken at the start: kept as they come they would be growth.
+
+    Args:
+        room: How many samples there is room for; those beyond are dropped.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._times_s, self._sizes_b = np.full(room, np.nan), np.full(room, np.nan)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, at_s: float, size_b: float) -> None:
+        """Take a sample."""
+        if self._count < len(self._times_s):
+            self._times_s[self._count], self._sizes_b[self._count] = at_s, size_b
+            self._count += 1
+
+    def growth(self) -> dict[str, Any]:
+        """Return how the samples grow; see `growth`."""
+        return growth(self._times_s[: self._count].tolist(), self._sizes_b[: self._count].tolist())
+
+
 def growth(times_s: Sequence[float], sizes_b: Sequence[float]) -> dict[str, Any]:
     """Return how memory grows: the slope's estimate and the half width of its 95 % interval [kB/h].
 
