@@ -398,7 +398,11 @@ class EdgeClient:
                     self._turn()
                 self._sleep(self._readers.as_thread, self._wakes_s - self._clock.now_s())
         except Exception:
-            _LOG.exception("the client of %s failed", self.endpoint)
+            _LOG.exception(
+                "the client of %s failed",
+                self.endpoint,
+                extra={"code": "edge_client_failed", "endpoint": self.endpoint},
+            )
         finally:
             with self._lock:
                 failed = not self._closing

@@ -217,7 +217,7 @@ class Connection:
         if not self._said and not self.state.connected and now_s - self._opened_s >= _SAID_AFTER_S:
             self._said = True
             reason = f"{self.endpoint} has not answered for {now_s - self._opened_s:.1f} s: unreachable, or frozen"
-            _LOG.warning("not connected: %s", reason)
+            _LOG.warning("not connected: %s", reason, extra={"code": "edge_unreachable", "endpoint": self.endpoint})
             self._set(PeerState(Status.LOST, reason, now_s))
 
     def close(self) -> None:
@@ -340,7 +340,13 @@ class Connection:
         self._said = True
         self._reopen_s = self._clock.now_s() + pause_s
         self._next_ping_s = min(self._next_ping_s, self._reopen_s)
-        _LOG.warning("%s is left alone: %s; next attempt in %.2f s", self.endpoint, reason, pause_s)
+        _LOG.warning(
+            "%s is left alone: %s; next attempt in %.2f s",
+            self.endpoint,
+            reason,
+            pause_s,
+            extra={"code": "edge_left_alone", "endpoint": self.endpoint},
+        )
         if reason != self.state.reason:
             self._set(PeerState(Status.LOST, reason, self._clock.now_s()))
 
@@ -351,7 +357,7 @@ class Connection:
             self._open()
             self._pings.clear()
             self.service.forget()
-            _LOG.warning("lost: %s", reason)
+            _LOG.warning("lost: %s", reason, extra={"code": "edge_lost", "endpoint": self.endpoint})
         else:
             self._said = True  # and more exactly than silence does
             if reason != self.state.reason:
@@ -361,6 +367,11 @@ class Connection:
 
     def _set(self, state: PeerState) -> None:
         if state.connected and not self.state.connected:
-            _LOG.info("connected to %s, which serves %s", self.endpoint, ", ".join(state.models))
+            _LOG.info(
+                "connected to %s, which serves %s",
+                self.endpoint,
+                ", ".join(state.models),
+                extra={"code": "edge_connected", "endpoint": self.endpoint},
+            )
         self.state = state
         self._on_state(self)

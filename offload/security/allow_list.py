@@ -33,7 +33,9 @@ class AllowList:
         self._seen = self._stamp()
         self._looked_s = clock.now_s()
         if not self._names:
-            _LOG.warning("%s lets nobody in: add clients with headway keys allow", path)
+            _LOG.warning(
+                "%s lets nobody in: add clients with headway keys allow", path, extra={"code": "nobody_let_in"}
+            )
 
     def name_of(self, key: str, *, fresh: bool = False) -> str | None:
         """Return the name of a client, None where it is not allowed; `fresh`: look at the file first."""
@@ -57,7 +59,7 @@ class AllowList:
             self._seen = stamp
             try:
                 self._names = read_allowed(self._path)
-                _LOG.info("%s: %d clients are let in", self._path, len(self._names))
+                _LOG.info("%s: %d clients are let in", self._path, len(self._names), extra={"code": "allow_list"})
             except SecurityError as error:
                 self._names = {}
-                _LOG.error("nobody is let in: %s", error)
+                _LOG.error("nobody is let in: %s", error, extra={"code": "nobody_let_in"})

@@ -166,5 +166,10 @@ def _failure(job: Job, message: str) -> Answer:
 
 def failed_oddly(job: Job) -> Answer:
     """Return the answer to a job that failed as nothing should, which the log explains."""
-    _LOG.exception("request %d on model %r failed", job.request.id, job.request.model)
+    _LOG.exception(
+        "request %d on model %r failed",
+        job.request.id,
+        job.request.model,
+        extra={"code": "request_failed", "model": job.request.model},
+    )
     return _failure(job, "the server failed; its log says why")

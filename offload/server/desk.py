@@ -195,7 +195,12 @@ class Desk:
             self._replies.refuse(client, request.id, Code.UNAVAILABLE, str(error))
             return True
         except Exception:
-            _LOG.exception("request %d on model %r failed", request.id, request.model)
+            _LOG.exception(
+                "request %d on model %r failed",
+                request.id,
+                request.model,
+                extra={"code": "request_failed", "model": request.model},
+            )
             self._replies.refuse(client, request.id, Code.UNAVAILABLE, "the server failed; its log says why")
             return True
         finally:
@@ -280,7 +285,12 @@ class Desk:
         except DeviceError as error:
             failure = str(error)
         except Exception:
-            _LOG.exception("segments %s to %s of %r could not be loaded", *wanted, model.package.name)
+            _LOG.exception(
+                "segments %s to %s of %r could not be loaded",
+                *wanted,
+                model.package.name,
+                extra={"code": "load_failed", "model": model.package.name},
+            )
             failure = "the server failed; its log says why"
         self._tell(lambda: self._unpark(model, wanted, failure))
 

@@ -207,7 +207,12 @@ class ServedRange:
         try:
             self.batch_sizes = self._worth_it(token)
         except (DeviceError, ValueError) as error:
-            _LOG.info("%s is not run in batches: %s", self.package.name, error)
+            _LOG.info(
+                "%s is not run in batches: %s",
+                self.package.name,
+                error,
+                extra={"code": "unbatched", "model": self.package.name},
+            )
         finally:
             stop.cancel()
             stop.join()
@@ -216,7 +221,11 @@ class ServedRange:
         rng = np.random.default_rng(0)
         samples = [{spec.name: _sample(spec, rng) for spec in self._inputs} for _ in range(_BATCH_SIZES[-1])]
         if not self._same(samples[:2], token):
-            _LOG.info("%s is not run in batches: its answers depend on the neighbours, or on time", self.package.name)
+            _LOG.info(
+                "%s is not run in batches: its answers depend on the neighbours, or on time",
+                self.package.name,
+                extra={"code": "unbatched", "model": self.package.name},
+            )
             return ()
         sizes: tuple[int, ...] = ()
         best_s = self.times.alone.p50_s

@@ -219,7 +219,9 @@ class EdgeServer:
         try:
             models = self._load(read())
         except Exception:
-            _LOG.exception("the models could not be loaded anew: those served so far stay")
+            _LOG.exception(
+                "the models could not be loaded anew: those served so far stay", extra={"code": "reload_failed"}
+            )
             self.tally.reloads["failed"] += 1
             return
         self._tell(lambda: self._replace(models))
@@ -235,7 +237,7 @@ class EdgeServer:
         self._desk.models = models
         self.tally.reloads["done"] += 1
         served = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        _LOG.info("loaded anew: %s", served)
+        _LOG.info("loaded anew: %s", served, extra={"code": "reloaded"})
 
     def _loop(self) -> None:
         desk, clients, now = self._desk, self._router.clients, self._clock.now_s
@@ -249,7 +251,7 @@ class EdgeServer:
                 self._turned_s = now_s = now()
                 if self._stopping and give_up_s is None:
                     give_up_s = now_s + self._settings.drain_s
-                    _LOG.info("draining: %d requests are left", self.open_requests)
+                    _LOG.info("draining: %d requests are left", self.open_requests, extra={"code": "draining"})
                 if give_up_s is not None and (not self.open_requests or now_s >= give_up_s):
                     return
                 ready = False

@@ -70,7 +70,7 @@ class AlarmThread:
                         self._on_late((self._clock.now_ns() - due_ns) / NS_PER_S)
                     action()
                 except Exception:
-                    _log.exception("a timer's action failed")
+                    _log.exception("a timer's action failed", extra={"code": "callback_failed"})
             del due, handle, action  # what they refer to must not live until the next timer
 
     def _next_due(self) -> tuple[TimerHandle, int] | None:

@@ -217,7 +217,9 @@ class EdgeDevice:
             try:
                 take(outcome)
             except Exception:  # whoever waits for the others must still get theirs
-                _log.exception("the outcome of a request to %s could not be taken", self.name)
+                _log.exception(
+                    "the outcome of a request to %s could not be taken", self.name, extra={"code": "callback_failed"}
+                )
 
     def _ended(self, key: tuple[str, tuple[str, ...]], on_outcome: OnOutcome, outcome: Outcome) -> None:
         self._learn(outcome)

@@ -422,7 +422,12 @@ class Executor:
                     if model.sprint is None or model.sprint.run(Request(0, model.package.name, model.zeros())) is None:
                         model.measure(0, record=False)
                 except DeviceError as error:
-                    _log.warning("model %r could not be kept warm: %s", model.package.name, error)
+                    _log.warning(
+                        "model %r could not be kept warm: %s",
+                        model.package.name,
+                        error,
+                        extra={"code": "not_kept_warm", "model": model.package.name},
+                    )
                 finally:
                     worker.gate.release()
 
@@ -565,4 +570,4 @@ def _call(on_done: Callable[[Reply], None], reply: Reply) -> None:
     try:
         on_done(reply)
     except Exception:  # a broken callback must not take the device down
-        _log.exception("on_done failed for request %r", reply.id)
+        _log.exception("on_done failed for request %r", reply.id, extra={"code": "callback_failed"})

@@ -162,7 +162,12 @@ class DeviceWorker:
         except SegmentError as error:
             job.fail(str(error))
         except Exception as error:  # the worker must outlive a broken backend
-            _log.exception("request %r: the backend of %s failed", job.request.id, self.backend.device)
+            _log.exception(
+                "request %r: the backend of %s failed",
+                job.request.id,
+                self.backend.device,
+                extra={"code": "backend_failed", "device": self.backend.device},
+            )
             job.fail(f"the backend of {self.backend.device} failed: {error}")
         except BaseException as error:  # ends the thread
             job.fail(f"the backend of {self.backend.device} failed: {error!r}")

@@ -75,7 +75,7 @@ def open_fronts(section: FrontSection, access: Access, service: Service) -> Iter
     thread.start()
     try:
         addresses = fronts.begun.result(_PATIENCE_S)
-        _log.info("the Open Inference Protocol is served at %s", addresses)
+        _log.info("the Open Inference Protocol is served at %s", addresses, extra={"code": "front_ready"})
         yield addresses
     finally:
         fronts.stop()
@@ -105,7 +105,7 @@ class _Fronts:
             self._loop.run_until_complete(self._serve())
         except Exception as error:
             if self.begun.done():
-                _log.exception("the front ends failed")
+                _log.exception("the front ends failed", extra={"code": "front_failed"})
             else:
                 self.begun.set_exception(error)
         finally:

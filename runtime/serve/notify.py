@@ -79,7 +79,12 @@ class Notifier:
         try:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
         except OSError as error:
-            _log.warning("the service manager was not told %s: %s", assignments[0], error.strerror)
+            _log.warning(
+                "the service manager was not told %s: %s",
+                assignments[0],
+                error.strerror,
+                extra={"code": "manager_untold"},
+            )
 
 
 def notifier(environment: MutableMapping[str, str] | None = None) -> Notifier:
@@ -94,7 +99,11 @@ def notifier(environment: MutableMapping[str, str] | None = None) -> Notifier:
     meant = variables.pop("WATCHDOG_PID", None)
     if not address or address[0] not in "/@":
         if address:
-            _log.warning("NOTIFY_SOCKET = %r: must be a path or @name; the service manager is told nothing", address)
+            _log.warning(
+                "NOTIFY_SOCKET = %r: must be a path or @name; the service manager is told nothing",
+                address,
+                extra={"code": "manager_untold"},
+            )
         return Notifier()
     if interval is None or not interval.isdecimal() or int(interval) == 0 or meant not in (None, str(os.getpid())):
         return Notifier(address)

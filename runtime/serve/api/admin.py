@@ -98,7 +98,7 @@ def why(number: int, error: BaseException) -> messages.Error:
             return messages.Error(id=number, code="FAILED_PRECONDITION", error=str(error))
         case DeviceError() | RunError():
             return messages.Error(id=number, code="INVALID", error=str(error))
-    _log.error("loading failed", exc_info=error)
+    _log.error("loading failed", exc_info=error, extra={"code": "load_failed"})
     return messages.Error(id=number, code="UNAVAILABLE", error=f"loading failed: {error}")
 
 

@@ -74,7 +74,7 @@ class Lives:
         except ProcessLookupError:
             raise
         except (OSError, AttributeError) as error:  # too many descriptors, or a kernel without them
-            _log.info("process %s is not watched: %s", pid.decode(), error)
+            _log.info("process %s is not watched: %s", pid.decode(), error, extra={"code": "unwatched_process"})
             return None
         self._watched[descriptor] = owner
         self._poller.register(descriptor, zmq.POLLIN)

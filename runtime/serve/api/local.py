@@ -269,7 +269,7 @@ class LocalApi:
         elif isinstance(error, ValueError):
             self._refuse(client, number, str(error))
         else:
-            _log.error("a question to the shield failed", exc_info=error)
+            _log.error("a question to the shield failed", exc_info=error, extra={"code": "shield_failed"})
             self._send(client, messages.Error(id=number, code="UNAVAILABLE", error=f"the shield failed: {error}"))
 
     def _subscribe(self, client: Client, message: messages.Subscribe) -> None:
@@ -308,7 +308,7 @@ class LocalApi:
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
-            _log.info("a reply was dropped: %s", error)
+            _log.info("a reply was dropped: %s", error, extra={"code": "reply_dropped"})
             self._clients.pop((client.door, client.peer), None)
             return None
         return True

@@ -122,7 +122,7 @@ class SharedSegments:
         try:
             client.connection.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError as error:
-            _log.info("an answer was dropped: %s", error)
+            _log.info("an answer was dropped: %s", error, extra={"code": "reply_dropped"})
             return False
         return True
 
@@ -136,12 +136,12 @@ class SharedSegments:
         try:
             connection, _ = self._listener.accept()
         except OSError as error:
-            _log.warning("a client could not be let in to share memory: %s", error)
+            _log.warning("a client could not be let in to share memory: %s", error, extra={"code": "sharing_refused"})
             return
         connection.setblocking(False)
         pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid not in (os.geteuid(), 0) or len(self._clients) >= self._limits.connections:
-            _log.warning("process %d of user %d may not share memory", pid, uid)
+            _log.warning("process %d of user %d may not share memory", pid, uid, extra={"code": "sharing_refused"})
             connection.close()
             return
         self._clients[connection.fileno()] = _Client(connection, pid)
@@ -208,7 +208,7 @@ class SharedSegments:
         try:
             client.connection.send(msgspec.msgpack.encode(message), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError as error:
-            _log.info("a client that shares memory is gone: %s", error)
+            _log.info("a client that shares memory is gone: %s", error, extra={"code": "sharing_ended"})
 
     def _drop(self, fd: int) -> None:
         """Forget a client; its memory is unmapped once nothing reads it."""

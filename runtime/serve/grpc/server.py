@@ -136,7 +136,7 @@ class GrpcServer:
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception:
-                _log.exception("a call failed")
+                _log.exception("a call failed", extra={"code": "request_failed"})
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
 
         return handle

@@ -246,7 +246,9 @@ class InferProtocol(HttpToolsProtocol):
         self._write(exchange, response.status_code, headers, [bytes(response.body)])
 
     def _fail(self, exchange: Exchange) -> None:
-        _log.exception("an inference of %s failed", exchange.model)
+        _log.exception(
+            "an inference of %s failed", exchange.model, extra={"code": "request_failed", "model": exchange.model}
+        )
         self._refuse(exchange, OipError(Cause.INTERNAL, "the server failed; its log says why"))
 
     def _body_is_late(self, exchange: Exchange) -> None:

@@ -57,7 +57,7 @@ class HttpApp:
         except DisconnectedError:
             return
         except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s %s failed", scope["method"], scope["path"], extra={"code": "request_failed"})
             failure = OipError(Cause.INTERNAL, "the server failed; its log says why")
             await _respond(error_response(failure), scope, receive, send)
 

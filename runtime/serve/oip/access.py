@@ -113,7 +113,12 @@ def open_access(section: FrontSection) -> Access:
                 "or bind to 127.0.0.1"
             )
         if access.tls is None:
-            _log.warning("front.%s = %s: the token travels unencrypted; set front.tls_certificate", key, address)
+            _log.warning(
+                "front.%s = %s: the token travels unencrypted; set front.tls_certificate",
+                key,
+                address,
+                extra={"code": "token_unencrypted"},
+            )
     return access
 
 

@@ -99,7 +99,9 @@ class Loading:
             try:
                 self.load(runner, cheapest, plans[cheapest], lost)
             except DeviceError as error:
-                _log.warning("%s could not be loaded beside: %s", cheapest, error)
+                _log.warning(
+                    "%s could not be loaded beside: %s", cheapest, error, extra={"code": "plan_beside_unloaded"}
+                )
             self._loaded.move_to_end(name)
 
     def _spare(self, plan: Plan, lost: Collection[str]) -> str:
