@@ -221,6 +221,7 @@ class Daemon:
         ready = self._patience.wait(most_ms)
         if not ready and self._config.serve.keep_warm_ms is not None:
             self._service.keep_warm()
+            self._api.keep_warm()
         if self._guard.socket in ready:
             self._guard.receive()
         if self._mailbox.fileno() in ready:

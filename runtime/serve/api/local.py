@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from devices.chain import SegmentTime
 from devices.tensor import Array
 from offload.errors import WireError
 from offload.wakeup import holds_message
@@ -44,6 +45,10 @@ _MOST_CLIENTS = 8192
 _OLDEST_NS = 10_000_000_000  # nothing waits longer in a local socket; a larger age is another clock's
 _COPY_BELOW_BYTES = 2**20  # for smaller frames a copy is quicker than pyzmq's telling when ours may be freed
 _NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # combining flags costs as much as sending
+_REHEARSED = (
+    msgspec.msgpack.encode(messages.Infer(id=1, model="m", tensors=(messages.Tensor("x", "float32", (1, 16)),))),
+    bytes(64),
+)
 _UNIX_ONLY = (messages.Load, messages.Unload, messages.Step)
 
 
@@ -70,6 +75,9 @@ class Rooms:
     segments: SharedSegments
     mailbox: Mailbox
     lives: Lives
+
+
+_NOBODY = Client(0, b"", b"")
 
 
 class LocalApi:
@@ -110,6 +118,13 @@ class LocalApi:
         self._subscriptions.attend()
         self._rooms.lives.attend(ready)
         return bool(direct)
+
+    def keep_warm(self) -> None:
+        """Read and write down a request that nobody sent: the next one finds in the caches what that takes."""
+        message, tensors = codec.decode(_REHEARSED, self._segments)
+        if isinstance(message, messages.Infer):
+            ran = (SegmentTime("s", "cpu", 0.0, 0.0),)
+            self._answer_frames(_NOBODY, message, Reply(0, Status.OK, model="m", outputs=tensors, segments=ran))
 
     def close(self) -> None:
         """End all subscriptions."""
