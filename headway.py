@@ -627,6 +627,7 @@ class _Calls:
         priority: int,
         least_exit: Optional[str],
         version: Optional[str],
+        traceparent: Optional[str],
     ) -> Tuple[Dict[str, Any], List[np.ndarray]]:
         """Return the message of a request and the tensors that follow it as frames."""
         number = next(self._ids)
@@ -639,6 +640,8 @@ class _Calls:
             message["least_exit"] = least_exit
         if version is not None:
             message["version"] = version
+        if traceparent is not None:
+            message["traceparent"] = traceparent
         held: List[_Lease] = []
         frames: List[np.ndarray] = []
         self.shared.look()
@@ -815,6 +818,7 @@ class Client:
         least_exit: Optional[str] = None,
         timeout_s: Optional[float] = None,
         version: Optional[str] = None,
+        traceparent: Optional[str] = None,
     ) -> Answer:
         """Return the best answer that `model` has when `deadline_s` [s] from now has passed.
 
@@ -826,6 +830,7 @@ class Client:
             least_exit: The shallowest exit whose answer is of use; None: any.
             timeout_s: How long to wait for the reply [s]; None: the client's.
             version: Of the model; None: the one loaded last.
+            traceparent: W3C trace context that the request belongs to, where the daemon traces; None: its own.
         Raises:
             UnavailableError: nobody is there to take the request.
             NoAnswerError: no reply came in time.
@@ -833,7 +838,7 @@ class Client:
         """
         began_s = time.monotonic()
         until_s = began_s + (self._timeout_s if timeout_s is None else timeout_s)
-        asked = (model, inputs, deadline_s, priority, least_exit, version)
+        asked = (model, inputs, deadline_s, priority, least_exit, version, traceparent)
         message, tensors = self._calls.infer(*asked)
         direct = not tensors and "answer_at" in message
         answer = self._direct(message, began_s, until_s) if direct else None
@@ -1036,9 +1041,10 @@ class AsyncClient:
         least_exit: Optional[str] = None,
         timeout_s: Optional[float] = None,
         version: Optional[str] = None,
+        traceparent: Optional[str] = None,
     ) -> Answer:
         """Return the best answer that `model` has when `deadline_s` [s] from now has passed; see `Client.infer`."""
-        message, tensors = self._calls.infer(model, inputs, deadline_s, priority, least_exit, version)
+        message, tensors = self._calls.infer(model, inputs, deadline_s, priority, least_exit, version, traceparent)
         try:
             return self._calls.answer(*await self._call(message, tensors, timeout_s))
         except asyncio.CancelledError:

@@ -120,6 +120,7 @@ class EdgeDevice:
         on_outcome: OnOutcome,
         *,
         learn: bool = True,
+        traceparent: str | None = None,
     ) -> Callable[[], None]:
         """Have consecutive segments run by the server.
 
@@ -128,6 +129,7 @@ class EdgeDevice:
             deadline_s: When the answer stops being of use, on the client's clock [s].
             on_outcome: Gets the one outcome, on the device's thread.
             learn: Whether it tells of link and server; not while that still loads.
+            traceparent: W3C trace context.
         Returns:
             What gives the request up; harmless once it has ended.
         Raises:
@@ -142,6 +144,7 @@ class EdgeDevice:
                 version=package.version,
                 first_segment=segment_ids[0],
                 last_segment=segment_ids[-1],
+                traceparent=traceparent,
             )
             take = partial(self._ended, key, on_outcome) if learn else on_outcome
             self._open[handle.id] = (handle, take)

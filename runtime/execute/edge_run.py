@@ -84,7 +84,11 @@ class EdgeRuns:
             return
         self._watch(job, flow, place, unit, useful_s, begin_spare)
         try:
-            give_up = unit.edge.submit(unit.package, unit.segment_ids, inputs, now_s + max(0.0, useful_s), on_outcome)
+            until_s, span = now_s + max(0.0, useful_s), job.request.span
+            traceparent = None if span is None else span.traceparent
+            give_up = unit.edge.submit(
+                unit.package, unit.segment_ids, inputs, until_s, on_outcome, traceparent=traceparent
+            )
         except OffloadError as error:
             go_without(open_failed(error, unit.device))
             return

@@ -13,6 +13,7 @@ UNAVAILABLE         the executor is draining or closed, or a segment failed befo
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from devices.chain import SegmentTime
 from devices.tensor import Array
@@ -38,6 +39,16 @@ class Ending(StrEnum):
     FAILURE = "failure"  # a segment failed behind the exit that answered
 
 
+class Span(Protocol):
+    """What a trace tells of a request."""
+
+    traceparent: str
+    """Its W3C trace context."""
+
+    def end(self, attributes: Mapping[str, str | int | float | bool], failure: str = "") -> None:
+        """End it now; with `failure`, as one that failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One inference asked for.
@@ -52,6 +63,7 @@ class Request:
             before it.
         version: Version of the model; None: the one loaded last.
         here: Nothing of it may leave this board: what is placed on an edge server runs on its spare.
+        span: What a trace tells of it, which edge servers go on with; None: it is not traced.
     """
 
     id: Hashable
@@ -62,6 +74,7 @@ class Request:
     least_exit: str | None = None
     version: str | None = None
     here: bool = False
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

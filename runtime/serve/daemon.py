@@ -196,7 +196,9 @@ class Daemon:
         if self._config.observe.otlp is not None:
             from runtime.observe.trace.tracing import tracing
 
-            offloading.tracing = stack.enter_context(tracing(self._config.observe.otlp, "headway"))
+            self._service.tracing = offloading.tracing = stack.enter_context(
+                tracing(self._config.observe.otlp, "headway")
+            )
         stack.callback(offloading.close)
         self._client = offloading.client
         if self._client is not None:

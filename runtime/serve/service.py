@@ -19,14 +19,14 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devices.package import Package
 from devices.tensor import Array
 from runtime.execute.errors import ClosedError
 from runtime.execute.executor import Executor, ExecutorStats
 from runtime.execute.model import ServedModel
-from runtime.execute.request import Reply, Request, Status
+from runtime.execute.request import Reply, Request, Span, Status
 from runtime.observe.recorder.taps import tell_choices
 from runtime.observe.watch import DriftWatch
 from runtime.serve.bound import GuardBound
@@ -34,6 +34,9 @@ from runtime.serve.events import EventHub, Topic
 from runtime.serve.library import Library, Listed
 from runtime.serve.plans import Plans
 from runtime.serve.statistics import ModelStatistics, Tally
+
+if TYPE_CHECKING:
+    from runtime.observe.trace.tracing import Tracing
 
 DEFAULT_PRIORITY = 5
 LOWEST_PRIORITY = 9
@@ -84,6 +87,8 @@ class Service:
         self._guarded = parts.guarded
         self._why_not_ready = why_not_ready
         self._tallies: dict[tuple[str, str], Tally] = {}
+        self.tracing: Tracing | None = None
+        """Where each request of a client is told as a span; None: nowhere."""
         self._lock = threading.Lock()  # over tallies, drift and plans: what replies are counted in
         self._ids = itertools.count(1)
         self._warm_s = 0.0
@@ -149,6 +154,7 @@ class Service:
         priority: int = 0,
         least_exit: str | None = None,
         version: str | None = None,
+        traceparent: str | None = None,
     ) -> Request:
         """Return a request, due by the guard's deadline where that falls before the one asked for.
 
@@ -160,6 +166,7 @@ class Service:
             priority: 1 is highest, 9 lowest; 0: the default, 5.
             least_exit: Shallowest exit of use; None: any.
             version: None: the default one.
+            traceparent: W3C trace context that it belongs to; None: its own.
         """
         if self._plans is not None:
             left_s = None if deadline_ns is None else max(0.0, 1e-9 * (deadline_ns - time.monotonic_ns()))
@@ -176,6 +183,7 @@ class Service:
             priority=-(priority or DEFAULT_PRIORITY),
             least_exit=least_exit,
             version=version,
+            span=None if self.tracing is None else self.tracing.asked(model, traceparent),
         )
 
     def submit(self, request: Request, on_done: Callable[[Reply], None]) -> None:
@@ -235,6 +243,8 @@ class Service:
     def delivered(self, request: Request, reply: Reply) -> None:
         """Be told, once a request, that its reply has left the process or had nobody left to go to; counts it."""
         self._executor.delivered(request, reply)
+        if request.span is not None:
+            _end_span(request.span, reply)
         first = next(iter(request.inputs.values()), None)
         samples = first.shape[0] if first is not None and first.ndim else 1
         with self._lock:
@@ -282,6 +292,16 @@ class Service:
         if ended is not None:
             self.events.publish(Topic.DRIFT, ended)
         self.events.publish(Topic.MODEL, {"what": what, "model": package.name, "version": package.version})
+
+
+def _end_span(span: Span, reply: Reply) -> None:
+    told: dict[str, str | int | float | bool] = {
+        "headway.status": str(reply.status),
+        "headway.exit": reply.exit_id or "",
+        "headway.queue_s": reply.queued_s,
+        "headway.run_s": reply.run_s,
+    }
+    span.end(told, failure="" if reply.status is Status.OK else reply.message)
 
 
 def told(request: Request, reply: Reply) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+import headway
 from tests.observe.drives import PACKAGE, driven
 from tests.processes import end, run, start, wait_for
+from tests.runtime.test_daemon_plans_edge import FRAME, Rig
 
 service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
@@ -102,6 +104,68 @@ def test_a_frame_s_spans_are_joined_across_vehicle_and_edge(tmp_path: Path) -> N
     assert told["headway.compute_s"].double_value > 0.0
     assert 0 < there.start_time_unix_nano <= there.end_time_unix_nano
     assert here.start_time_unix_nano <= here.end_time_unix_nano
+
+
+TRACES = {"socket": "a" * 32, "http": "b" * 32, "grpc": "c" * 32}
+CALLER = "d" * 16
+DEADLINE_S = 5.0
+
+
+@contextmanager
+def _fronts(status: dict[str, Any]) -> Iterator[dict[str, Callable[[str], Any]]]:
+    """Yield what asks by each front end, with a trace context."""
+    from tests.runtime.oip.clients import GrpcClient, HttpClient, Served
+
+    served = Served(status["fronts"]["http"], status["fronts"]["grpc"], None)
+    timeout_us = round(1e6 * DEADLINE_S)
+
+    by_http, by_grpc = HttpClient(served), GrpcClient(served)
+
+    def by(client: HttpClient | GrpcClient) -> Callable[[str], Any]:
+        return lambda parent: client.infer(
+            "driving", {"frame": FRAME}, headers={"traceparent": parent}, timeout=timeout_us
+        )
+
+    try:
+        yield {"http": by(by_http), "grpc": by(by_grpc)}
+    finally:
+        by_http.raw.close()
+        by_grpc.raw.close()
+
+
+def test_a_client_s_request_goes_on_with_its_trace_by_socket_http_and_grpc(tmp_path: Path) -> None:
+    pytest.importorskip("tritonclient.grpc", reason="tritonclient[all] is not installed")
+    pytest.importorskip("tritonclient.http", reason="tritonclient[all] is not installed")
+    with receiving() as (receiver, url):
+        more = f'[observe]\notlp = "{url}"\n[front]\nhttp = "127.0.0.1:0"\ngrpc = "127.0.0.1:0"\n'
+        rig = Rig(tmp_path, more, fits_s=DEADLINE_S, edge=("--otlp", url))
+        try:
+            client = rig.client
+            assert client is not None
+
+            def by_socket(parent: str) -> headway.Answer:
+                return client.infer("driving", {"frame": FRAME}, DEADLINE_S, traceparent=parent)
+
+            with _fronts(client.status()) as fronts:
+                asks = {"socket": by_socket, **fronts}
+
+                def joined() -> bool:
+                    for name, trace in TRACES.items():
+                        asks[name](f"00-{trace}-{CALLER}-01")
+                    by_socket("not one")
+                    return {here.trace_id.hex() for here, _ in receiver.joined()} >= set(TRACES.values())
+
+                wait_for(joined, _PATIENCE_S)
+            wait_for(lambda: any(not each.parent_span_id for each in tuple(receiver.spans["headway"])), _PATIENCE_S)
+        finally:
+            rig.close()
+    for name, trace in TRACES.items():
+        here, there = next(pair for pair in receiver.joined() if pair[0].trace_id.hex() == trace)
+        assert (here.name, there.name, here.parent_span_id.hex()) == ("infer", "edge", CALLER), name
+        assert (here.kind, there.kind) == (here.SPAN_KIND_SERVER, there.SPAN_KIND_SERVER)
+        told = {each.key: each.value for each in here.attributes}
+        assert (told["headway.model"].string_value, told["headway.status"].string_value) == ("driving", "OK")
+        assert here.start_time_unix_nano <= here.end_time_unix_nano
 
 
 def test_what_is_no_address_is_told(tmp_path: Path) -> None:

@@ -64,19 +64,26 @@ class Rig:
     """An edge server, and a daemon whose cheapest plan uses it."""
 
     def __init__(
-        self, folder: Path, more: str = "", where: tuple[str, ...] | None = None, fits_s: float = DEADLINE_S
+        self,
+        folder: Path,
+        more: str = "",
+        where: tuple[str, ...] | None = None,
+        fits_s: float = DEADLINE_S,
+        edge: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.client: headway.Client | None = None
         self.processes: list[subprocess.Popen[str]] = []
         try:
-            self._start(folder, more, where, fits_s)
+            self._start(folder, more, where, fits_s, edge)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, folder: Path, more: str, where: tuple[str, ...] | None, fits_s: float) -> None:
-        self.edge = start("edge", "--package", str(PACKAGE))
+    def _start(
+        self, folder: Path, more: str, where: tuple[str, ...] | None, fits_s: float, edge: tuple[str, ...]
+    ) -> None:
+        self.edge = start("edge", "--package", str(PACKAGE), *edge)
         self.processes.append(self.edge)
         assert self.edge.stdout is not None
         endpoint = json.loads(self.edge.stdout.readline())["endpoint"]

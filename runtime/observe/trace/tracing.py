@@ -1,4 +1,5 @@
-"""Traces over OTLP (HTTP, protobuf): of each frame a vehicle sends to an edge server, and of its computing there.
+"""Traces over OTLP (HTTP, protobuf): of each frame a vehicle sends to an edge server, of each request of a client, and
+of the computing of both at an edge server.
 
 The vehicle's span is the parent of the edge server's: the request carries it as `traceparent`. Spans are exported in
 batches by a thread of OpenTelemetry's own SDK; a receiver that does not answer costs spans, and nothing else. Headers,
@@ -27,6 +28,7 @@ Value = str | int | float | bool
 _TIMEOUT_S = 2
 _DELAY_MS = 1000
 _S = 1e9
+_PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class OpenSpan:
@@ -69,9 +71,15 @@ class Tracing:
         """Begin a span of its own trace, which others go on with."""
         return OpenSpan(self._tracer.start_span(name, kind=trace.SpanKind.CLIENT, attributes=dict(attributes)))
 
+    def asked(self, model: str, traceparent: str | None) -> OpenSpan:
+        """Begin the span of a client's request, a child of the one that it came with if that can be read."""
+        parent = None if traceparent is None else _PROPAGATOR.extract({"traceparent": traceparent})
+        attributes = {"headway.model": model}
+        return OpenSpan(self._tracer.start_span("infer", parent, kind=trace.SpanKind.SERVER, attributes=attributes))
+
     def answered(self, traced: Traced) -> None:
         """Tell of a computed request as a child of the span that it came with."""
-        parent = TraceContextTextMapPropagator().extract({"traceparent": traced.traceparent})
+        parent = _PROPAGATOR.extract({"traceparent": traced.traceparent})
         end_ns = time.time_ns()
         start_ns = end_ns - round(_S * (max(0.0, traced.queue_s) + traced.compute_s))
         attributes: dict[str, Value] = {

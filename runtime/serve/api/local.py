@@ -207,6 +207,7 @@ class LocalApi:
             priority=message.priority,
             least_exit=message.least_exit,
             version=message.version,
+            traceparent=message.traceparent,
         )
         reply = self._service.run_inline(request)
         if reply is not None:

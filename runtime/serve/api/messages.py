@@ -74,7 +74,8 @@ class Infer(_Strict, frozen=True, tag="infer/1"):
     """Run `model`; `deadline_us` None: as long as it takes; priority 1 is highest, 0 the default.
 
     The deadline counts from `sent_ns`, CLOCK_MONOTONIC of this host, or where that is None from receipt on. Output
-    tensors of 64 KiB and more are put into `answer_at` as far as they fit.
+    tensors of 64 KiB and more are put into `answer_at` as far as they fit. `traceparent` is the W3C trace context that
+    the request belongs to.
     """
 
     id: RequestId
@@ -86,6 +87,7 @@ class Infer(_Strict, frozen=True, tag="infer/1"):
     least_exit: Name | None = None
     tensors: Tensors = ()
     answer_at: Region | None = None
+    traceparent: Name | None = None
 
 
 class Cancel(_Strict, frozen=True, tag="cancel/1"):

@@ -150,12 +150,13 @@ class GrpcServer:
         return {}
 
     async def _infer(self, data: bytes, context: _Context) -> bytes:
-        return await self._run(data, context.time_remaining())
+        return await self._run(data, context)
 
-    async def _run(self, data: bytes, remaining_s: float | None) -> bytes:
+    async def _run(self, data: bytes, context: _Context) -> bytes:
+        remaining_s, traceparent = context.time_remaining(), _traceparent(context) if self._calls.traced else None
         began_ns = time.monotonic_ns()
         asked = decode(data, self._outlines)
-        call = self._calls.begin(_asked(asked, began_ns, remaining_s))
+        call = self._calls.begin(_asked(asked, began_ns, remaining_s, traceparent))
         reply = call.taken() if call.answered.done() else await call.reply()
         encoded = encode(reply.model, reply.version, asked.id, told(reply), chosen(reply, asked.outputs))
         asyncio.get_running_loop().call_soon(call.sent)  # once the message was handed over
@@ -166,15 +167,19 @@ class GrpcServer:
         failed = message("ModelStreamInferResponse")
         async for data in requests:
             try:
-                yield embedded(await self._run(data, context.time_remaining()))
+                yield embedded(await self._run(data, context))
             except OipError as error:
                 yield failed(error_message=str(error)).SerializeToString()
 
 
-def _asked(asked: Infer, began_ns: int, remaining_s: float | None) -> Asked:
+def _traceparent(context: _Context) -> str | None:
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), None)
+
+
+def _asked(asked: Infer, began_ns: int, remaining_s: float | None, traceparent: str | None) -> Asked:
     due_ns = None if remaining_s is None else began_ns + round(remaining_s * _NS_PER_S)
     options = read_options(asked.parameters)
-    return Asked(asked.model, asked.version, asked.inputs, began_ns, asked.outputs, options, due_ns)
+    return Asked(asked.model, asked.version, asked.inputs, began_ns, asked.outputs, options, due_ns, traceparent)
 
 
 def _answering(answer: Callable[[Any], Any]) -> _Unary:

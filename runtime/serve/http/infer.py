@@ -74,16 +74,22 @@ class InferHandler:
         self.room = Room()
 
     def begin(
-        self, model: tuple[str, str], body: memoryview, json_length: int | None, began_ns: int
+        self,
+        model: tuple[str, str],
+        body: memoryview,
+        json_length: int | None,
+        began_ns: int,
+        traceparent: bytes | None = None,
     ) -> tuple[Body, Call]:
-        """Return what a body asks, and the call that answers it.
+        """Return what a body asks, and the call that answers it; `traceparent` is the header of that name.
 
         Raises:
             OipError: It gets no answer.
         """
         asked = decode(body, json_length)
         options = read_options(asked.parameters)
-        return asked, self._calls.begin(Asked(*model, asked.inputs, began_ns, tuple(asked.outputs), options))
+        request = Asked(*model, asked.inputs, began_ns, tuple(asked.outputs), options, traceparent=_text(traceparent))
+        return asked, self._calls.begin(request)
 
     async def __call__(
         self, model: tuple[str, str], headers: Mapping[bytes, bytes], receive: Receive, send: Send
@@ -110,7 +116,7 @@ class InferHandler:
         encoding = headers.get(b"content-encoding")
         if encoding is not None:
             body = await unpacked(body, encoding)
-        asked, call = self.begin(model, body, json_length, began_ns)
+        asked, call = self.begin(model, body, json_length, began_ns, headers.get(b"traceparent"))
         reply = call.taken() if call.answered.done() else await self._watched(call, receive)
         try:
             await self._answer(asked, reply, packing(headers.get(b"accept-encoding", b"")), send)

@@ -36,6 +36,7 @@ class Exchange:
         length: Size of the body [byte].
         json_length: Where its first tensor begins [byte]; None: it has none.
         room: Where room for the body is set aside, until `release`.
+        traceparent: The header of that name.
     """
 
     __slots__ = (
@@ -51,10 +52,14 @@ class Exchange:
         "message_event",
         "model",
         "response_complete",
+        "traceparent",
     )
 
-    def __init__(self, model: tuple[str, str], length: int, json_length: int | None, room: Room) -> None:
+    def __init__(
+        self, model: tuple[str, str], length: int, json_length: int | None, room: Room, traceparent: bytes | None
+    ) -> None:
         self.began_ns = time.monotonic_ns()
+        self.traceparent = traceparent
         self.model = model
         self.json_length = json_length
         self.keep_alive = True
@@ -205,11 +210,13 @@ class InferProtocol(HttpToolsProtocol):
         room = self._infer.room
         if model is None or length is None or length > MOST_BYTES or not room.holds(length):
             return None
-        return Exchange(model, length, json_length, room)
+        return Exchange(model, length, json_length, room, headers.get(b"traceparent"))
 
     def _run(self, exchange: Exchange) -> None:
         try:
-            asked, call = self._infer.begin(exchange.model, exchange.body, exchange.json_length, exchange.began_ns)
+            asked, call = self._infer.begin(
+                exchange.model, exchange.body, exchange.json_length, exchange.began_ns, exchange.traceparent
+            )
             if call.answered.done():
                 self._answer(exchange, asked, call, call.taken())
                 return

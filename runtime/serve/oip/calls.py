@@ -38,6 +38,7 @@ class Asked:
         outputs: Names of the outputs wanted; none: all that the exit hands out.
         options: How it is to be treated.
         due_ns: When its caller gives up, CLOCK_MONOTONIC [ns]; None: never.
+        traceparent: W3C trace context that it belongs to; None: none came with it.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Asked:
     outputs: Sequence[str] = ()
     options: Options = DEFAULTS
     due_ns: int | None = None
+    traceparent: str | None = None
 
     @property
     def deadline_ns(self) -> int | None:
@@ -125,6 +127,11 @@ class Calls:
         self._service = service
         self._loop = loop
 
+    @property
+    def traced(self) -> bool:
+        """Whether requests are traced, for whoever would look up their trace context for nothing."""
+        return self._service.tracing is not None
+
     def begin(self, asked: Asked) -> Call:
         """Run a request.
 
@@ -140,6 +147,7 @@ class Calls:
             priority=asked.options.priority,
             least_exit=least_exit(package, asked),
             version=package.version if asked.version else None,
+            traceparent=asked.traceparent,
         )
         answered: asyncio.Future[Reply] = self._loop.create_future()
         try:

@@ -15,7 +15,7 @@ from tests.processes import end, end_owner, start, wait_for
 
 http = pytest.importorskip("tritonclient.http", reason="tritonclient[all] is not installed")
 grpc = pytest.importorskip("tritonclient.grpc", reason="tritonclient[all] is not installed")
-DATATYPES = {"float32": "FP32", "int64": "INT64"}
+DATATYPES = {"float32": "FP32", "int64": "INT64", "uint8": "UINT8"}
 ENDLESS = np.array([2**40], np.int64)
 
 
