@@ -17,7 +17,7 @@ EDGE = 1e-9
 """Windows; a time this close to the next window's start belongs to it."""
 
 _BLOCK = 256
-_KEPT_BLOCKS = 64
+_KEPT_BLOCKS = 8
 _PACKET_BITS = 12_000
 
 
