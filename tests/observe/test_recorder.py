@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -269,3 +270,23 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_any_number_comes_back_bit_for_bit(value: float) -> None:
     read = msgspec.convert(msgspec.json.decode(encode_plain({"x": value})), dict[str, float], strict=False)["x"]
     assert np.float64(read).tobytes() == np.float64(value).tobytes() or (read != read and value != value)
+
+
+def in_words(value: Any) -> Any:
+    """Return a value as JSON can say it: numbers that are not finite as words."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "nan" if math.isnan(value) else str(value)
+        case list():
+            return [in_words(each) for each in value]
+        case dict():
+            return {name: in_words(each) for name, each in value.items()}
+    return value
+
+
+LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9)
+
+
+@given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner)))
+def test_any_value_is_read_as_it_was_written(value: Any) -> None:
+    assert json.loads(encode_plain(value)) == in_words(value)
