@@ -24,6 +24,8 @@ def replay(
         made = [f"{outcome.ticks} ticks of the guard", *(f"{n} of {kind}" for kind, n in outcome.decisions.items())]
         left_out = f"{outcome.left_out} ticks, {outcome.choices_left_out} choices among plans"
         typer.echo(f"repeated: {', '.join(made)}; left out: {left_out}")
+        if outcome.unrecorded_switches:
+            typer.echo(f"not recorded: the choices behind {outcome.unrecorded_switches} switches of plan")
         for source, lost in outcome.lost.items():
             typer.echo(f"lost on the way from the {source}: {lost}")
         for name in outcome.unfinished:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headway
-from runtime.observe.recorder.channels import DECISION
+from runtime.observe.recorder.channels import DECISION, EVENT
 from runtime.observe.recorder.plain import encode_plain
+from runtime.observe.recorder.ring import Ring, RingSettings
 from runtime.observe.recorder.taps import tell_choices
 from runtime.observe.replay.log import Entry, FlightLog, LogError
+from runtime.observe.replay.replay import replay
 from runtime.observe.replay.scheduler import SchedulerReplay
 from runtime.plan.chooser import Asked, PlanChooser
 from runtime.plan.conditions import Conditions, Way
@@ -115,6 +118,42 @@ def test_choices_whose_plans_were_lost_are_left_out_and_newcomers_are_told_them_
     tapped.hub.subscribe([Topic.DECISION], lambda event: None)
     tapped.choose(2.0, Conditions())
     assert [entry.data["what"] for entry in tapped.entries()] == ["plans", "plan"]
+
+
+def _log(folder: Path, tapped: Tapped, *, lasting: bool, choices: bool) -> None:
+    """Write what a recorder writes of choices and a switch, into files that hold little."""
+    ring = Ring(RingSettings(folder, file_bytes=1 << 16, files=2), {})
+    for number in range(3):
+        for each, entry in zip(tapped.written, tapped.entries(), strict=True):
+            basis = entry.data["what"] == "plans"
+            if choices and not (basis and number):
+                ring.add(DECISION, each, number, lasting=lasting and basis)
+        ring.add(
+            EVENT, encode_plain({"topic": "plan", "data": {"x": random.Random(number).randbytes(90_000).hex()}}), number
+        )
+        ring.flush()
+    ring.close()
+
+
+@pytest.mark.parametrize(
+    ("lasting", "choices", "repeated", "left_out", "unrecorded"),
+    [(True, True, 2, 0, 0), (False, True, 0, 2, 0), (True, False, 0, 0, 1)],
+    ids=["rotated", "without the plans", "of an older recorder"],
+)
+def test_a_log_that_begins_in_the_middle(
+    tmp_path: Path, lasting: bool, choices: bool, repeated: int, left_out: int, unrecorded: int
+) -> None:
+    tapped = Tapped()
+    tapped.hub.subscribe([Topic.DECISION], tapped.write)
+    tapped.choose(0.0, Conditions())
+    tapped.choose(1.0, Conditions(deadline_s=10e-3))
+    _log(tmp_path, tapped, lasting=lasting, choices=choices)
+    outcome = replay([tmp_path])
+    assert outcome.difference is None
+    assert (outcome.decisions.get("plan", 0), outcome.choices_left_out) == (repeated, left_out)
+    assert outcome.unrecorded_switches == unrecorded
+    told = run("replay", str(tmp_path), timeout_s=30.0).stdout
+    assert ("not recorded: the choices behind" in told) == (unrecorded > 0)
 
 
 @pytest.mark.timeout(60)
