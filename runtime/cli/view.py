@@ -29,12 +29,14 @@ def view(
 
     if log:
         next(iter(FlightLog(log)), None)  # what is wrong with a log is told before a viewer opens
+        live = None
+    else:
+        daemon = socket or runtime_folder() / "headway.sock"
+        live = (guard_socket or daemon.with_name("headway-guard.sock"), daemon)
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: ended.append(number))
     until_s = None if seconds is None else time.monotonic() + seconds
-    daemon = socket or runtime_folder() / "headway.sock"
-    guard = guard_socket or daemon.with_name("headway-guard.sock")
 
     def goes_on() -> bool:
         return not ended and (until_s is None or time.monotonic() < until_s)
@@ -42,7 +44,7 @@ def view(
     if save is not None:
         recording = saved(save)
         stream = Stream(recording)
-        drawn = stream_log(log, stream) if log else stream_live(guard, daemon, stream, goes_on)
+        drawn = stream_live(*live, stream, goes_on) if live else stream_log(log or [], stream)
         recording.flush()
         recording.disconnect()
         typer.echo(f"{drawn} messages in {save}")
@@ -51,10 +53,10 @@ def view(
         where = f"http://{HOST}:{web_port}" if viewer == "web" else f"rerun+http://{HOST}:{port}/proxy"
         typer.echo(f"Rerun at {where}; Ctrl-C ends it")
         stream = Stream(recording)
-        if log:
-            stream_log(log, stream)
-            recording.flush()
-            while goes_on() and process.poll() is None:
-                time.sleep(0.1)
-        else:
-            stream_live(guard, daemon, stream, lambda: goes_on() and process.poll() is None)
+        if live:
+            stream_live(*live, stream, lambda: goes_on() and process.poll() is None)
+            return
+        stream_log(log or [], stream)
+        recording.flush()
+        while goes_on() and process.poll() is None:
+            time.sleep(0.1)
