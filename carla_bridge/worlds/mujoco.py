@@ -80,7 +80,7 @@ class MujocoWorld(TrueWorld):
         self._mujoco = _load()
         drawn, where = _drawn(scenario, seed)
         self._standing = drawn if obstacles is None else obstacles
-        self._model = _build(self._mujoco, scenario, self._standing)
+        self._model = _build(self._mujoco, scenario, self._standing, road=own_camera)
         self._data = self._mujoco.MjData(self._model)
         self._car, self._shell = self._model.body("car").id, self._model.geom("body").id
         self._delta_rad = self._speed_ref_mps = self._braked_s = 0.0
@@ -313,8 +313,8 @@ def _load() -> Any:
     return mujoco
 
 
-def _build(mujoco: Any, scenario: Scenario, drums: Sequence[Obstacle]) -> Any:
-    """Return the model of the car, the drums, and a road to look at."""
+def _build(mujoco: Any, scenario: Scenario, drums: Sequence[Obstacle], road: bool) -> Any:
+    """Return the model of the car, the drums, and, where it is looked at, the road: nothing touches that."""
     spec = mujoco.MjSpec.from_string((files("carla_bridge") / "worlds" / "car.xml").read_text(encoding="utf-8"))
     cylinder, box = mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_BOX
     for index, drum in enumerate(drums):
@@ -328,6 +328,13 @@ def _build(mujoco: Any, scenario: Scenario, drums: Sequence[Obstacle]) -> Any:
             contype=8,
             conaffinity=4,
         )
+    if road:
+        _pave(spec, box, scenario)
+    return spec.compile()
+
+
+def _pave(spec: Any, box: Any, scenario: Scenario) -> None:
+    """Add the road's surface and its edges."""
     route, half_m, step_m = scenario.route, scenario.half_width_m, 5.0
     for number in range(math.ceil(route.length_m / step_m)):
         s_m = (number + 0.5) * step_m
@@ -344,4 +351,3 @@ def _build(mujoco: Any, scenario: Scenario, drums: Sequence[Obstacle]) -> Any:
                 contype=0,
                 conaffinity=0,
             )
-    return spec.compile()
