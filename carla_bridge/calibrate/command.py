@@ -1,7 +1,7 @@
 """`headway calibrate`: measure a vehicle in a world or from a flight recorder's log, and write its vehicle file."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from carla_bridge.calibrate.measure import Measured, measure
-from carla_bridge.calibrate.programme import CalibratedWorld, Programme, drive_programme, proving_ground
-from carla_bridge.calibrate.samples import Sample, samples_of_log
+from carla_bridge.calibrate.programme import Programme
+from carla_bridge.calibrate.samples import samples_of_log
 from carla_bridge.calibrate.vehicle_file import calibrated, declared, vehicle_text
-from carla_bridge.kinematic import KinematicWorld
+from carla_bridge.calibrate.world import WORLDS, calibrate_world
 from shield.vehicle import Vehicle, load_vehicle
-
-WORLDS = ("kinematic", "mujoco")
 
 
 def calibrate(
@@ -24,9 +22,13 @@ def calibrate(
     log: Annotated[list[Path] | None, typer.Option(help="Read this flight log or folder instead; repeatable")] = None,
     vehicle: Annotated[str | None, typer.Option(help="What is declared so far: a vehicle file or shipped name")] = None,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="How often the programme is driven")] = 8,
+    episodes: Annotated[int, typer.Option(min=0, max=1000, help="Closed-loop drives, every second one blind")] = 16,
     lateral_mps2: Annotated[float, typer.Option(min=0.1, help="Greatest acceleration across the path [m/s^2]")] = 4.0,
     delta: Annotated[float, typer.Option(help="Chance that an interval misses")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the world's errors")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the vehicle; default the declared one's, calibrated")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the vehicle file here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables")] = False,
 ) -> None:
@@ -39,14 +41,19 @@ def calibrate(
     if not 0.0 < delta < 0.5:
         raise typer.BadParameter(f"{delta}: must lie between 0 and 0.5", param_hint="--delta")
     base = _base(world, vehicle)
-    samples, origin = _samples(world, log, base, Programme(rounds, lateral_mps2), seed)
-    measured = measure(samples, delta)
-    made = calibrated(base, measured, f"{base.name}_calibrated")
+    if log:
+        samples = samples_of_log(log)
+        measured, count = measure(samples, delta), len(samples)
+        origin = f"the log {', '.join(map(str, log))}; errors are misfits of a smooth path"
+    else:
+        measured, count = calibrate_world(world, base, Programme(rounds, lateral_mps2, seed=seed), episodes, delta)
+        origin = f"headway calibrate --world {world} --rounds {rounds} --episodes {episodes} --seed {seed}"
+    made = calibrated(base, measured, name or f"{base.name}_calibrated")
     text = vehicle_text(made, measured, origin)
     if out is not None:
         out.write_text(text, encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps(_as_json(measured, len(samples), origin), indent=2))
+        typer.echo(json.dumps(_as_json(measured, count, origin), indent=2))
         return
     _show(measured, origin)
     typer.echo(f"vehicle file {out}" if out is not None else text, nl=out is not None)
@@ -58,28 +65,6 @@ def _base(world: str, vehicle: str | None) -> Vehicle:
     from carla_bridge.worlds.registry import world_vehicle
 
     return world_vehicle(world)
-
-
-def _samples(
-    world: str, log: list[Path] | None, base: Vehicle, programme: Programme, seed: int
-) -> tuple[list[Sample], str]:
-    if log:
-        return samples_of_log(log), f"the log {', '.join(map(str, log))}; errors are misfits of a smooth path"
-    opened = _opened(world, base, seed)
-    try:
-        # Faster than its file says it may be: the world is asked for all it has.
-        samples = drive_programme(opened, replace(base, v_max_mps=1.2 * base.v_max_mps), programme)
-    finally:
-        opened.close()
-    return samples, f"{programme.rounds} rounds in the {world} world, seed {seed}"
-
-
-def _opened(world: str, base: Vehicle, seed: int) -> CalibratedWorld:
-    if world == "kinematic":
-        return KinematicWorld(proving_ground(), base, seed, error_share=1.0)
-    from carla_bridge.worlds.mujoco import MujocoWorld  # needs the extra `worlds`
-
-    return MujocoWorld(proving_ground(), base, seed)
 
 
 def _show(measured: Measured, origin: str) -> None:

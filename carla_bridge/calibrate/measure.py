@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from carla_bridge.calibrate.samples import Sample
-from carla_bridge.calibrate.statistics import LEAST, Estimate, lower_bound, median_of, upper_bound
+from carla_bridge.calibrate.statistics import LEAST, TOP, Estimate, lower_bound, median_of, upper_bound
 from carla_bridge.errors import CalibrationError
 from shield.state import wrap_angle
 
@@ -64,6 +64,12 @@ def measure(samples: Sequence[Sample], delta: float) -> Measured:
     """
     if not 0.0 < delta < 0.5:
         raise CalibrationError(f"delta = {delta!r}: must lie between 0 and 0.5, ends excluded")
+    fastest_mps = max((item.motion.speed_mps for item in samples), default=0.0)
+    if fastest_mps <= _SLOW_MPS:
+        raise CalibrationError(
+            f"the vehicle did not drive: in {len(samples)} samples it was never faster than {fastest_mps:.2f} m/s, and "
+            f"only what is faster than {_SLOW_MPS:g} m/s tells anything; is a brake on, or nothing commanded?"
+        )
     stretches = list(_steady(samples))
     ratios = [ratio for ratio in map(_turning_radius, stretches) if ratio is not None]
     l_r = median_of("l_r_m", ratios, "m", delta, "v sin(slip) / yaw rate, a stretch each")
@@ -89,9 +95,9 @@ def _all(
     tick_s = median(after.time_s - before.time_s for before, after in itertools.pairwise(samples))
 
     def upper(
-        name: str, values: Sequence[float], unit: str, how: str, grain: float = 0.0
+        name: str, values: Sequence[float], unit: str, how: str, grain: float = 0.0, top: int = 2
     ) -> tuple[str, Callable[[], Estimate]]:
-        return name, lambda: upper_bound(name, values, unit, delta, how, grain)
+        return name, lambda: upper_bound(name, values, unit, delta, how, grain, top)
 
     def lower(name: str, values: Sequence[float], unit: str, how: str) -> tuple[str, Callable[[], Estimate]]:
         return name, lambda: lower_bound(name, values, unit, delta, how)
@@ -102,9 +108,9 @@ def _all(
     yield lower("deceleration_mps2", slowest, "m/s^2", f"loss of speed over {_BLOCK_S:g} s of braking, built up")
     yield "position_m", lambda: _position(thin, delta)
     turns = [abs(wrap_angle(item.state.heading_rad - item.motion.heading_rad)) for item in thin]
-    yield upper("heading_rad", turns, "rad", "told less true heading")
+    yield upper("heading_rad", turns, "rad", "told less true heading", top=TOP)
     told = [abs((item.state.speed_mps or 0.0) - item.motion.speed_mps) for item in thin]
-    yield upper("speed_mps", told, "m/s", "told less true speed")
+    yield upper("speed_mps", told, "m/s", "told less true speed", top=TOP)
     yield upper("steering_rad", [vary for _, vary in errors], "rad", "worst departure from the mean of a stretch")
     yield upper("steering_bias_rad", [bias for bias, _ in errors], "rad", "mean error of a stretch")
     yield upper("actuation_delay_s", [step.delay_s for step in steps], "s", "until the slip angle follows", tick_s)
@@ -179,10 +185,10 @@ def _position(thin: Sequence[Sample], delta: float) -> Estimate:
     """Return the error of an obstacle's place relative to the vehicle: both ends' worst, half the chance for each."""
     own = [math.hypot(item.state.x_m - item.motion.x_m, item.state.y_m - item.motion.y_m) for item in thin]
     others = [error for item in thin for error in item.obstacle_errors_m]
-    first = upper_bound("position_m", own, "m", 0.5 * delta, "")
+    first = upper_bound("position_m", own, "m", 0.5 * delta, "", top=TOP)
     if not others:
         raise CalibrationError("position_m: no obstacle was in sight, so its error is not known")
-    second = upper_bound("position_m", others, "m", 0.5 * delta, "")
+    second = upper_bound("position_m", others, "m", 0.5 * delta, "", top=TOP)
     high, n = first.high + second.high, min(first.n, second.n)
     low = max(first.low, second.low)
     share = min(first.coverage or 0.0, second.coverage or 0.0)

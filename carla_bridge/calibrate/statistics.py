@@ -5,7 +5,10 @@ With the values in order, x_1 <= ... <= x_n, independent and of one distribution
     largest value       with confidence 1 - d at least the share p = d^(1/n) of all values is at most x_n
                         (Wilks' tolerance limit)
     end of the range    the upper end of the range is at most x_n + (x_n - x_(n-1)) (1 - d)/d
-                        with confidence 1 - d, for a density that does not vanish at the end (Robson and Whitlock)
+                        with confidence 1 - d, for a density that does not vanish at the end (Robson and Whitlock);
+                        told from the k greatest, x_n + (x_n - x_(n-k+1)) (d^(-1/(k-1)) - 1): of k values, k - 1 are
+                        spread evenly over what lies above the least, and all of them miss the share r of it that
+                        is next to the end with chance (1 - r)^(k-1)
     median              lies in [x_k, x_(n+1-k)] with confidence 1 - 2 P(Binomial(n, 1/2) <= k - 1)
 
 References: Wilks, Ann. Math. Statist. 12 (1941) 91; Robson and Whitlock, Biometrika 51 (1964) 33.
@@ -19,6 +22,9 @@ from carla_bridge.errors import CalibrationError
 
 LEAST = 5
 """Fewer values than this say nothing."""
+
+TOP = 10
+"""Values that the end of a range is told from where there are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +59,36 @@ def coverage_of(n: int, delta: float) -> float:
     return float(delta ** (1.0 / n))
 
 
-def upper_bound(name: str, values: Sequence[float], unit: str, delta: float, how: str, grain: float = 0.0) -> Estimate:
+def upper_bound(
+    name: str, values: Sequence[float], unit: str, delta: float, how: str, grain: float = 0.0, top: int = 2
+) -> Estimate:
     """Return the upper end of what `values` are drawn from; declared is the interval's upper end.
 
-    `grain`: by how much a value may be too high, such as a tick where times are told apart by ticks.
+    `grain`: by how much a value may be too high, such as a tick where times are told apart by ticks. `top`: how many of
+    the greatest values the end is told from, fewer where there are not twice as many.
 
     Raises:
         CalibrationError: too few values.
     """
-    worst, second = _two_greatest(name, values)
-    high = worst + (worst - second) * (1.0 - delta) / delta
+    worst, high = _end(name, values, delta, top)
     n = len(values)
     return Estimate(name, high, max(0.0, worst - grain), high, unit, n, delta, coverage_of(n, delta), how)
 
 
-def lower_bound(name: str, values: Sequence[float], unit: str, delta: float, how: str) -> Estimate:
+def lower_bound(name: str, values: Sequence[float], unit: str, delta: float, how: str, top: int = 2) -> Estimate:
     """Return the lower end of what `values` are drawn from, above 0; declared is the interval's lower end.
+
+    `top`: how many of the least values the end is told from, fewer where there are not twice as many.
 
     Raises:
         CalibrationError: too few values, or they scatter so much that the interval reaches 0.
     """
-    worst, second = _two_greatest(name, [-value for value in values])
-    low = -worst - (worst - second) * (1.0 - delta) / delta
-    n = len(values)
+    worst, end = _end(name, [-value for value in values], delta, top)
+    low, n = -end, len(values)
     if low <= 0.0:
         raise CalibrationError(
-            f"{name}: the least of {n} values is {-worst:.4g} {unit} and the next {-second:.4g}: too far apart for a "
-            f"bound of confidence {1.0 - delta:g}; drive longer"
+            f"{name}: the least of {n} values is {-worst:.4g} {unit}: the next ones are too far from it for a bound "
+            f"of confidence {1.0 - delta:g}; drive longer"
         )
     return Estimate(name, low, low, -worst, unit, n, delta, coverage_of(n, delta), how)
 
@@ -114,10 +123,12 @@ def _rank(n: int, delta: float) -> int:
     return rank
 
 
-def _two_greatest(name: str, values: Sequence[float]) -> tuple[float, float]:
+def _end(name: str, values: Sequence[float], delta: float, top: int) -> tuple[float, float]:
+    """Return the greatest value and the upper end of the range."""
     if len(values) < LEAST:
         raise CalibrationError(f"{name}: {len(values)} values, at least {LEAST} are needed: drive or record longer")
     if not all(map(math.isfinite, values)):
         raise CalibrationError(f"{name}: a value is not finite; what was measured cannot be used")
-    worst, second = sorted(values)[:-3:-1]
-    return worst, second
+    k = max(2, min(top, len(values) // 2))
+    ordered = sorted(values)
+    return ordered[-1], ordered[-1] + (ordered[-1] - ordered[-k]) * (delta ** (-1.0 / (k - 1)) - 1.0)

@@ -50,7 +50,7 @@ def vehicle_text(vehicle: Vehicle, measured: Measured, origin: str) -> str:
         measured: What it rests on.
         origin: What was driven or read, for the first line.
     """
-    lines = [f"# Calibrated from {origin}. Beside each value: the interval that holds the true one."]
+    lines = [f"# Calibrated from: {origin}", "# Beside each value: the interval that holds the true one."]
     lines.append(f'name = "{vehicle.name}"')
     values = asdict(vehicle)
     bounds, barrier = values.pop("bounds"), values.pop("barrier")

@@ -11,12 +11,17 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from carla_bridge.calibrate import samples as from_log
+from carla_bridge.calibrate.closed_loop import drive_closed_loop
+from carla_bridge.calibrate.closing import close
 from carla_bridge.calibrate.command import calibrate
 from carla_bridge.calibrate.measure import Measured, measure
-from carla_bridge.calibrate.programme import Programme, drive_programme, proving_ground
+from carla_bridge.calibrate.programme import Programme, drive_controls, proving_ground
 from carla_bridge.calibrate.vehicle_file import calibrated, vehicle_text
 from carla_bridge.errors import CalibrationError
 from carla_bridge.kinematic import KinematicWorld
+from carla_bridge.scenario import load_scenario
+from carla_bridge.scene.kinds import Placed
+from carla_bridge.scene.table import Range
 from shield.guard import Control
 from shield.vehicle import Bounds, Vehicle, load_vehicle, parse_vehicle
 
@@ -42,13 +47,18 @@ CLAIMED = replace(TRUE, l_r_m=2.0, a_max_mps2=9.0, bounds=Bounds(jitter_s=0.03))
 
 @pytest.fixture(scope="module")
 def measured() -> Measured:
-    world = KinematicWorld(proving_ground(), TRUE, 3, error_share=1.0)
-    return measure(drive_programme(world, TRUE, Programme(rounds=1)), 0.05)
+    plain, programme = KinematicWorld(proving_ground(), TRUE, 3, error_share=1.0), Programme(rounds=3, steps=40)
+    held = drive_controls(plain, programme.controls(TRUE))
+    drives = [held + drive_controls(plain, programme.drawn(TRUE))]
+    drives.append(
+        drive_closed_loop(KinematicWorld(load_scenario("town04_curves"), TRUE, 3, error_share=1.0), True, 12.0)
+    )
+    return close(CLAIMED, measure(held, 0.05), drives, 0.05)
 
 
 def test_the_true_values_lie_in_the_intervals(measured: Measured) -> None:
     truth = {**asdict(TRUE), **asdict(TRUE.bounds)}
-    assert list(measured.unmeasured) == ["brake_build_s"]  # two brakings are too few to say
+    assert list(measured.unmeasured) == []
     for name in ("l_r_m", "v_max_mps", "a_max_mps2", "deceleration_mps2", "position_m", "heading_rad", "speed_mps"):
         item = measured.estimates[name]
         assert item.low - 1e-3 <= truth[name] <= item.high + 1e-3, name
@@ -84,7 +94,7 @@ def test_the_steering_curve_is_the_slip_angle_asked_for(measured: Measured) -> N
 def test_a_drive_that_the_world_ends_is_refused() -> None:
     world = KinematicWorld(replace(proving_ground(), half_width_m=2.0), TRUE, 3)
     with pytest.raises(CalibrationError, match=r"the world ended the drive at .* off_track"):
-        drive_programme(world, TRUE, Programme(rounds=1))
+        drive_controls(world, Programme(rounds=1).controls(TRUE))
 
 
 def logged(world: KinematicWorld, seconds: float) -> list[Any]:
@@ -112,7 +122,12 @@ def logged(world: KinematicWorld, seconds: float) -> list[Any]:
 
 def test_a_log_gives_the_same_geometry_and_errors_of_the_right_size(monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(TRUE, bounds=Bounds(position_m=0.1, heading_rad=0.004, speed_mps=0.1))
-    entries = logged(KinematicWorld(proving_ground(), small, 3, error_share=1.0), 20.0)
+    drum = Placed(
+        "standing",
+        {key: Range(at, at) for key, at in {"s_m": 100.0, "offset_m": 60.0, "radius_m": 1.2, "height_m": 1.9}.items()},
+    )
+    ground = replace(proving_ground(), placed=(drum,))
+    entries = logged(KinematicWorld(ground, small, 3, error_share=1.0), 20.0)
     monkeypatch.setattr(from_log, "FlightLog", lambda paths: entries)
     found = measure(from_log.samples_of_log([Path("a.mcap")]), 0.05).estimates
     assert found["l_r_m"].value == pytest.approx(1.7, rel=0.03)
@@ -132,7 +147,7 @@ def test_the_command_writes_a_vehicle_file(tmp_path: Path) -> None:
     application = Typer()
     application.command()(calibrate)
     out = tmp_path / "car.toml"
-    done = CliRunner().invoke(application, ["--rounds", "1", "--out", str(out), "--json"])
+    done = CliRunner().invoke(application, ["--rounds", "1", "--episodes", "0", "--out", str(out), "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["estimates"]["l_r_m"]["n"] == 12
