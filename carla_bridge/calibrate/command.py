@@ -40,6 +40,8 @@ def calibrate(
         raise typer.BadParameter(f"{world!r}: must be one of {', '.join(WORLDS)}", param_hint="--world")
     if not 0.0 < delta < 0.5:
         raise typer.BadParameter(f"{delta}: must lie between 0 and 0.5", param_hint="--delta")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise typer.BadParameter(f"{out}: must be a file in a folder that exists", param_hint="--out")
     base = _base(world, vehicle)
     if log:
         samples = samples_of_log(log)

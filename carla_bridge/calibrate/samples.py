@@ -53,6 +53,11 @@ def samples_of_log(paths: Sequence[Path]) -> list[Sample]:
         CalibrationError: it holds too few observations of a driven vehicle.
     """
     told = list(_told(FlightLog(paths)))
+    if not told:
+        raise CalibrationError(
+            f"{', '.join(map(str, paths))}: no tick of a guard with a measured speed and the control in force; what is "
+            f"wanted is a log that `headway record` or `headway serve --record` wrote while the vehicle was driven"
+        )
     found: list[Sample] = []
     for number, stretch in enumerate(_stretches(told)):
         found += _fitted(number, stretch)

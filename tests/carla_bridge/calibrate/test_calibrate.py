@@ -139,7 +139,7 @@ def test_a_log_gives_the_same_geometry_and_errors_of_the_right_size(monkeypatch:
 
 def test_a_log_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(from_log, "FlightLog", lambda paths: [])
-    with pytest.raises(CalibrationError, match="0 observations of a measured speed"):
+    with pytest.raises(CalibrationError, match=r"a\.mcap: no tick of a guard"):
         from_log.samples_of_log([Path("a.mcap")])
 
 
@@ -154,3 +154,16 @@ def test_the_command_writes_a_vehicle_file(tmp_path: Path) -> None:
     assert load_vehicle(out).l_r_m == told["estimates"]["l_r_m"]["declare"] == 1.6
     assert CliRunner().invoke(application, ["--world", "moon"]).exit_code == 2
     assert CliRunner().invoke(application, ["--delta", "0.9"]).exit_code == 2
+    assert CliRunner().invoke(application, ["--out", str(tmp_path / "none" / "car.toml")]).exit_code == 2
+
+
+def test_too_short_a_log_and_one_of_a_car_that_stands_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = logged(KinematicWorld(proving_ground(), TRUE, 3), 2.5)
+    monkeypatch.setattr(from_log, "FlightLog", lambda paths: entries[:30])
+    with pytest.raises(CalibrationError, match=r"29 observations .* at least 60 are needed"):
+        from_log.samples_of_log([Path("a.mcap")])
+    for entry in entries:
+        entry.data["observation"] |= {"x_m": 0.0, "y_m": 0.0, "speed_mps": 0.0}
+    monkeypatch.setattr(from_log, "FlightLog", lambda paths: entries)
+    with pytest.raises(CalibrationError, match=r"did not drive: in \d+ samples it was never faster than 0\.00 m/s"):
+        measure(from_log.samples_of_log([Path("a.mcap")]), 0.05)
