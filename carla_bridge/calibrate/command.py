@@ -50,7 +50,7 @@ def calibrate(
     else:
         measured, count = calibrate_world(world, base, Programme(rounds, lateral_mps2, seed=seed), episodes, delta)
         origin = f"headway calibrate --world {world} --rounds {rounds} --episodes {episodes} --seed {seed}"
-    made = calibrated(base, measured, name or f"{base.name}_calibrated")
+    made = calibrated(base, measured, name or f"{base.name}_calibrated", only_worse=bool(log))
     text = vehicle_text(made, measured, origin)
     if out is not None:
         out.write_text(text, encoding="utf-8")

@@ -28,6 +28,7 @@ _SLOW_MPS = 1.0
 _BLOCK_S = 0.2
 _SAME_RAD = 1e-3
 _LEAST_SLIP_RAD = 0.03
+_TURN_S = 0.25  # about as long as the window that a log's motion is fitted to
 _END_S = 0.15  # what is fitted near the end of a stretch already knows of the next one
 
 
@@ -72,7 +73,10 @@ def measure(samples: Sequence[Sample], delta: float) -> Measured:
         )
     stretches = list(_steady(samples))
     ratios = [ratio for ratio in map(_turning_radius, stretches) if ratio is not None]
-    l_r = median_of("l_r_m", ratios, "m", delta, "v sin(slip) / yaw rate, a stretch each")
+    how = "v sin(slip) / yaw rate, a stretch each"
+    if len(ratios) < LEAST:  # a pilot that corrects all the time holds no slip angle for long
+        ratios, how = list(_turning_radii(samples)), f"v sin(slip) / yaw rate, {_TURN_S:g} s of turning each"
+    l_r = median_of("l_r_m", ratios, "m", delta, how)
     found, missing = {"l_r_m": l_r}, {}
     for name, estimate in _all(samples, stretches, l_r.value, delta):
         try:
@@ -140,6 +144,21 @@ def _turning_radius(stretch: Sequence[Sample]) -> float | None:
     """Return the stretch's median of v sin(b) / w [m]; None where it hardly turns."""
     if abs(stretch[0].control[0]) < _LEAST_SLIP_RAD:
         return None
+    return _radius(stretch)
+
+
+def _turning_radii(samples: Sequence[Sample]) -> Iterator[float]:
+    """Yield the median of v sin(b) / w [m] of each `_TURN_S` in which the vehicle turns all the time."""
+    for run in _runs(samples):
+        for _, block in itertools.groupby(run, key=lambda item: item.time_s // _TURN_S):
+            items = list(block)
+            turns = all(abs(item.control[0]) >= _LEAST_SLIP_RAD and item.motion.speed_mps > _SLOW_MPS for item in items)
+            radius = _radius(items) if turns and len(items) >= LEAST else None
+            if radius is not None:
+                yield radius
+
+
+def _radius(stretch: Sequence[Sample]) -> float | None:
     moves = [item.motion for item in stretch]
     ratios = [move.speed_mps * math.sin(move.slip_rad) / move.yaw_rate_radps for move in moves if move.yaw_rate_radps]
     good = [ratio for ratio in ratios if ratio > 0.0]

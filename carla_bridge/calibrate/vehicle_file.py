@@ -16,8 +16,11 @@ _AS_IT_IS = ("l_r_m", "beta_max_rad")
 _SMALL = 1e-9
 
 
-def calibrated(base: Vehicle, measured: Measured, name: str) -> Vehicle:
+def calibrated(base: Vehicle, measured: Measured, name: str, only_worse: bool = False) -> Vehicle:
     """Return `base` with everything that was measured, rounded to the safe side.
+
+    With `only_worse` a bound is declared wider, never narrower: a drive that nobody planned shows what the vehicle
+    does, not all it can do. l_r is no bound and is declared as measured.
 
     A measured speed is used until the next one, so what the vehicle gains in a declared tick counts as its error too.
     """
@@ -26,8 +29,19 @@ def calibrated(base: Vehicle, measured: Measured, name: str) -> Vehicle:
         values["speed_mps"] += base.bounds.tick_s * (values.get("a_max_mps2") or base.a_max_mps2 or 0.0)
     if "slip_rate_radps" not in values and "actuation_delay_s" in values:
         values["slip_rate_radps"] = None  # every step was followed at once
+    if only_worse:
+        before = asdict(base) | asdict(base.bounds)
+        values = {key: _worse(key, before[key], value) for key, value in values.items()}
     bounds = replace(base.bounds, **{key: value for key, value in values.items() if key not in TOP})
     return replace(base, **{key: value for key, value in values.items() if key in TOP}, bounds=bounds, name=name)
+
+
+def _worse(key: str, before: Any, value: Any) -> Any:
+    if key == "l_r_m":
+        return value
+    if key in _ROUNDED_DOWN:
+        return before if value is None else value if before is None else min(before, value)
+    return before if before is None else max(before, value)
 
 
 def declared(estimate: Estimate) -> Any:

@@ -1,6 +1,7 @@
 """A vehicle measured in the built-in world, whose truth is known, and from a log of it."""
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,15 @@ def test_what_was_not_measured_stays_as_it_was_declared_and_the_file_is_read_aga
     assert "jitter_s = 0.03  # declared before, not measured" in text
 
 
+def test_a_drive_that_nobody_planned_makes_no_bound_narrower(measured: Measured) -> None:
+    declared = replace(TRUE, v_max_mps=20.0, deceleration_mps2=3.0, bounds=Bounds(position_m=2.0, slip_rate_radps=0.5))
+    made = calibrated(declared, measured, "made", only_worse=True)
+    assert (made.v_max_mps, made.deceleration_mps2, made.bounds.position_m) == (20.0, 3.0, 2.0)
+    assert made.bounds.slip_rate_radps == 0.5
+    assert made.bounds.heading_rad >= TRUE.bounds.heading_rad
+    assert made.l_r_m == pytest.approx(1.7, abs=1e-3)
+
+
 def test_the_steering_curve_is_the_slip_angle_asked_for(measured: Measured) -> None:
     assert [point.asked_rad for point in measured.curve if point.asked_rad > 0.0] == [0.09, 0.18, 0.3, 0.42, 0.51, 0.6]
     for point in measured.curve:
@@ -155,6 +165,18 @@ def test_the_command_writes_a_vehicle_file(tmp_path: Path) -> None:
     assert CliRunner().invoke(application, ["--world", "moon"]).exit_code == 2
     assert CliRunner().invoke(application, ["--delta", "0.9"]).exit_code == 2
     assert CliRunner().invoke(application, ["--out", str(tmp_path / "none" / "car.toml")]).exit_code == 2
+
+
+def test_a_weaving_log_without_a_held_slip_angle_gives_l_r(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = replace(TRUE, bounds=Bounds(position_m=0.01, heading_rad=0.001))
+    samples = drive_controls(
+        KinematicWorld(proving_ground(), exact, 3),
+        ((Control(0.2 + 0.05 * math.sin(0.2 * number), 7.0), 0.02) for number in range(400)),
+    )
+    found = measure([replace(item, run=0) for item in samples], 0.05)
+    assert found.estimates["l_r_m"].how.endswith("of turning each")
+    assert found.estimates["l_r_m"].value == pytest.approx(1.7, abs=1e-6)
+    assert "beta_max_rad" in found.unmeasured
 
 
 def test_too_short_a_log_and_one_of_a_car_that_stands_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
