@@ -135,6 +135,7 @@ def _log(folder: Path, tapped: Tapped, *, lasting: bool, choices: bool) -> None:
     ring.close()
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("lasting", "choices", "repeated", "left_out", "unrecorded"),
     [(True, True, 2, 0, 0), (False, True, 0, 2, 0), (True, False, 0, 0, 1)],
@@ -156,7 +157,7 @@ def test_a_log_that_begins_in_the_middle(
     assert ("not recorded: the choices behind" in told) == (unrecorded > 0)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_what_a_daemon_chose_is_repeated_from_its_recorder_s_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     write_plans(tmp_path / "plans", problem("cpu:0+f32", "cpu"))
@@ -165,7 +166,7 @@ def test_what_a_daemon_chose_is_repeated_from_its_recorder_s_log(tmp_path: Path)
     recorder = start("record", str(log), "--socket", str(tmp_path / "d.sock"))
     try:
         await_ready(tmp_path / "d.sock")
-        with headway.Client(tmp_path / "d.sock", timeout_s=10.0) as client:
+        with headway.Client(tmp_path / "d.sock", timeout_s=30.0) as client:
 
             def heard() -> set[str]:
                 client.infer("driving", {"frame": FRAME})
@@ -174,9 +175,9 @@ def test_what_a_daemon_chose_is_repeated_from_its_recorder_s_log(tmp_path: Path)
                 except LogError:
                     return set()
 
-            wait_for(lambda: "admission" in heard())
+            wait_for(lambda: "admission" in heard(), 30.0)
             Path(f"{path}.gone").touch()
-            wait_for(lambda: {"plans", "plan"} <= heard())
+            wait_for(lambda: {"plans", "plan"} <= heard(), 30.0)
     finally:
         end(process)
         recorder.terminate()

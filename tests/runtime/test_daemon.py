@@ -20,6 +20,7 @@ from tests.processes import end, end_owner, run, start, wait_for
 
 PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
 FRAME = np.full((1, 80, 160, 3), 90, np.uint8)
+_START_S = 60.0  # a daemon imports for seconds where others keep the machine busy
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def await_ready(socket: Path) -> None:
             return bool(client.status()["ready"])
         return False
 
-    wait_for(ready)
+    wait_for(ready, _START_S)
 
 
 @pytest.fixture(scope="module")
