@@ -48,8 +48,9 @@ def calibrate(
         measured, count = measure(samples, delta), len(samples)
         origin = f"the log {', '.join(map(str, log))}; errors are misfits of a smooth path"
     else:
+        named = "" if name is None else f" --name {name}"
         measured, count = calibrate_world(world, base, Programme(rounds, lateral_mps2, seed=seed), episodes, delta)
-        origin = f"headway calibrate --world {world} --rounds {rounds} --episodes {episodes} --seed {seed}"
+        origin = f"headway calibrate --world {world}{named} --rounds {rounds} --episodes {episodes} --seed {seed}"
     made = calibrated(base, measured, name or f"{base.name}_calibrated", only_worse=bool(log))
     text = vehicle_text(made, measured, origin)
     if out is not None:
