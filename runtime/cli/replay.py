@@ -25,7 +25,7 @@ def replay(
         left_out = f"{outcome.left_out} ticks, {outcome.choices_left_out} choices among plans"
         typer.echo(f"repeated: {', '.join(made)}; left out: {left_out}")
         if outcome.unrecorded_switches:
-            typer.echo(f"not recorded: the choices behind {outcome.unrecorded_switches} switches of plan")
+            typer.echo(f"not recorded: the choices behind the switches of plan, {outcome.unrecorded_switches} of them")
         for source, lost in outcome.lost.items():
             typer.echo(f"lost on the way from the {source}: {lost}")
         for name in outcome.unfinished:
