@@ -389,7 +389,11 @@ def _check_reach(settings: CarlaSettings, vehicle: Vehicle) -> None:
 
 
 def _weather(carla: Any, name: str) -> Any:
-    preset = getattr(carla.WeatherParameters, name, None)
-    if not isinstance(preset, carla.WeatherParameters):
-        raise SimulatorError(f"weather = {name!r}: must be a preset of carla.WeatherParameters, such as ClearNoon")
-    return preset
+    if not _is_preset(carla, name):
+        known = [each for each in dir(carla.WeatherParameters) if _is_preset(carla, each)]
+        raise SimulatorError(f"weather = {name!r}: must be a preset of carla.WeatherParameters: {', '.join(known)}")
+    return getattr(carla.WeatherParameters, name)
+
+
+def _is_preset(carla: Any, name: str) -> bool:
+    return isinstance(getattr(carla.WeatherParameters, name, None), carla.WeatherParameters)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from carla_bridge.carla.drive import Trip, drive_carla
+from carla_bridge.carla.lidar import LidarSettings
 from carla_bridge.carla.world import CarlaSettings
 from carla_bridge.experiment.episode import Episode, Outcome, numbered
 from carla_bridge.experiment.links import link_model
@@ -66,6 +67,17 @@ def drive(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port")] = 2000,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest time of one call to CARLA's server [s]")] = 10.0,
     reconnect_s: Annotated[float, typer.Option(min=0.0, help="How long to wait for a lost CARLA server [s]")] = 30.0,
+    map_name: Annotated[
+        str | None, typer.Option("--map", help="In CARLA: the map that must be loaded, such as Town04")
+    ] = None,
+    spawn_point: Annotated[int, typer.Option(min=0, help="In CARLA: number of the map's spawn point")] = 0,
+    weather: Annotated[
+        str | None, typer.Option(help="In CARLA: a preset of carla.WeatherParameters, such as HardRainNoon")
+    ] = None,
+    lidar_m: Annotated[
+        float | None, typer.Option(min=1.0, help="In CARLA: take obstacles from a lidar of this range [m]")
+    ] = None,
+    spectator: Annotated[bool, typer.Option(help="In CARLA: whether the server's view follows the vehicle")] = True,
     daemon: Annotated[Path | None, typer.Option(help="In CARLA: drive by a daemon at this socket")] = None,
     guard_socket: Annotated[Path | None, typer.Option(help="Its guard's; default beside the daemon's")] = None,
 ) -> None:
@@ -97,7 +109,16 @@ def drive(
     seed = 1 if seed is None else seed
     vehicle, scenario, duration_s = vehicle or "config1", scenario or "town04_short", duration_s or 15.0
     if world == "carla":
-        settings = CarlaSettings(host=host, port=port, timeout_s=timeout_s)
+        settings = CarlaSettings(
+            host=host,
+            port=port,
+            timeout_s=timeout_s,
+            map_name=map_name,
+            spawn_point=spawn_point,
+            weather=weather,
+            lidar=None if lidar_m is None else LidarSettings(range_m=lidar_m),
+            spectator=spectator,
+        )
         chosen = settings if speed_mps is None else replace(settings, target_speed_mps=speed_mps)
         drive_carla(chosen, Trip(vehicle, seed, duration_s, daemon, guard_socket, reconnect_s), as_json)
         return

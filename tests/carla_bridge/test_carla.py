@@ -187,15 +187,29 @@ def test_a_missing_wheel_is_told_with_what_to_install() -> None:
     assert "install it with pip install 'headway[carla]'" in str(told["error"])
 
 
-def _drive(port: int) -> subprocess.CompletedProcess[str]:
+def _drive(port: int, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "runtime.cli.main", "drive", "--world", "carla", "--port", str(port), "--json"]
     return subprocess.run(
-        [*command, "--vehicle", "demo", "--duration-s", "3", "--reconnect-s", "0"],
+        [*command, "--vehicle", "demo", "--duration-s", "3", "--reconnect-s", "0", *more],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--map", "Town04"), "has the map Carla/Maps/Emulated, not Town04"),
+        (("--spawn-point", "99"), "spawn_point = 99: the map Carla/Maps/Emulated has"),
+        (("--weather", "Drizzle"), "must be a preset of carla.WeatherParameters: ClearNight, ClearNoon"),
+        (("--lidar-m", "20"), "the lidar sees 20 m: declare at most that"),
+    ],
+)
+def test_what_the_command_asks_of_the_server_is_asked(emulator: Start, more: tuple[str, str], told: str) -> None:
+    done = _drive(emulator(), *more)
+    assert (done.returncode, told in done.stderr) == (78 if "--lidar-m" in more else 69, True), done.stderr
 
 
 def test_the_command_drives_an_episode_behind_the_shield(emulator: Start) -> None:
