@@ -23,6 +23,7 @@ from carla_bridge.kinematic import KinematicWorld
 from carla_bridge.scenario import load_scenario
 from carla_bridge.scene.kinds import Placed
 from carla_bridge.scene.table import Range
+from carla_bridge.worlds.watch import Watch
 from shield.guard import Control
 from shield.vehicle import Bounds, Vehicle, load_vehicle, parse_vehicle
 
@@ -84,6 +85,26 @@ def test_what_was_not_measured_stays_as_it_was_declared_and_the_file_is_read_aga
     text = vehicle_text(made, measured, "a test")
     assert parse_vehicle(text) == made
     assert "jitter_s = 0.03  # declared before, not measured" in text
+
+
+def exceeded(drive: list[from_log.Sample], vehicle: Vehicle) -> set[str]:
+    """Return the bounds that the watch of a running vehicle says were broken in a drive."""
+    watch, before_s = Watch(vehicle), 0.0
+    for item in drive:
+        watch.moved(item.time_s, item.time_s - before_s, item.motion, Control(*item.control))
+        before_s = item.time_s
+    return set(watch.broken)
+
+
+def test_what_is_declared_holds_at_every_tick_between_settled_stretches_too() -> None:
+    programme = Programme(rounds=3, steps=40)
+    held = drive_controls(KinematicWorld(proving_ground(), TRUE, 3), programme.controls(TRUE))
+    wilder = replace(TRUE, a_max_mps2=5.0, bounds=replace(TRUE.bounds, steering_rad=0.06))
+    drawn = drive_controls(KinematicWorld(proving_ground(), wilder, 4, error_share=1.0), programme.drawn(wilder))
+    settled = measure(held, 0.05)
+    assert exceeded(drawn, calibrated(CLAIMED, settled, "made")) == {"acceleration", "steering"}
+    made = calibrated(CLAIMED, close(CLAIMED, settled, [held, drawn], 0.05), "made")
+    assert exceeded(held, made) | exceeded(drawn, made) == set()
 
 
 def test_a_drive_that_nobody_planned_makes_no_bound_narrower(measured: Measured) -> None:
