@@ -1,6 +1,8 @@
 """The emulated link against the published rules of a window."""
 
+import gc
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -142,6 +144,24 @@ def test_the_channel_does_not_depend_on_the_order_of_asking(windows: list[int]) 
     one, other = Channel(LinkModel(), 3), Channel(LinkModel(), 3)
     asked = {window: one.sample(window) for window in windows}
     assert asked == {window: other.sample(window) for window in sorted(windows)}
+
+
+def test_a_channel_keeps_no_more_after_an_hour_than_after_a_minute() -> None:
+    channel = Channel(LinkModel(rate=Rayleigh(20 * MEGABIT)), 1)
+
+    def kept_bytes_after(windows: range) -> int:
+        for window in windows:
+            channel.sample(window)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        minute = kept_bytes_after(range(3_000))
+        hour = kept_bytes_after(range(3_000, 3600 * 50, 256))
+    finally:
+        tracemalloc.stop()
+    assert hour - minute < 4096
 
 
 def test_other_seeds_give_other_channels() -> None:
