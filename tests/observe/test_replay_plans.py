@@ -157,7 +157,7 @@ def test_a_log_that_begins_in_the_middle(
     assert ("not recorded: the choices behind" in told) == (unrecorded > 0)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_what_a_daemon_chose_is_repeated_from_its_recorder_s_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     write_plans(tmp_path / "plans", problem("cpu:0+f32", "cpu"))
@@ -175,16 +175,16 @@ def test_what_a_daemon_chose_is_repeated_from_its_recorder_s_log(tmp_path: Path)
                 except LogError:
                     return set()
 
-            wait_for(lambda: "admission" in heard(), 30.0)
+            wait_for(lambda: "admission" in heard(), 60.0)
             Path(f"{path}.gone").touch()
-            wait_for(lambda: {"plans", "plan"} <= heard(), 30.0)
+            wait_for(lambda: {"plans", "plan"} <= heard(), 60.0)
     finally:
         end(process)
         recorder.terminate()
         recorder.wait()
         end(recorder)
         end_owner(tmp_path / "headway-guard.sock")
-    repeated = run("replay", str(log), "--json", timeout_s=30.0)
+    repeated = run("replay", str(log), "--json", timeout_s=60.0)
     assert repeated.returncode == 0, repeated.stdout + repeated.stderr
     told = json.loads(repeated.stdout)
     assert (told["difference"], told["decisions"]["plan"] >= 1, told["choices_left_out"]) == (None, True, 0)
@@ -195,6 +195,6 @@ def test_what_a_daemon_chose_is_repeated_from_its_recorder_s_log(tmp_path: Path)
         data["decided"]["index"] = 7
         return True
 
-    changed = run("replay", str(rewritten(log, tmp_path / "changed", DECISION.topic, later)), timeout_s=30.0)
+    changed = run("replay", str(rewritten(log, tmp_path / "changed", DECISION.topic, later)), timeout_s=60.0)
     assert changed.returncode == 1
     assert "decided.index was 7" in changed.stdout
