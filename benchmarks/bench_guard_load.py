@@ -1,6 +1,7 @@
 """The guard at 50 Hz while inference keeps every core busy, with and without daemon and edge server being killed.
 
-    python benchmarks/bench_guard_load.py [--seconds 600] [--kill-every 10] [--only-busy | --only-killed] [--weight] [--json FILE]
+    python benchmarks/bench_guard_load.py [--seconds 600] [--only-busy | --only-killed] [--kill-every 10] [--weight]
+                                          [--json FILE]
 
 Without SCHED_FIFO. This process is the vehicle, with the guard's short slice: it sleeps until the next multiple of
 20 ms, reports state, obstacles and a camera frame, and waits for the guard's decision. It proposes a control itself as
