@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMMAND = (sys.executable, "-P", "-m", "runtime.cli.main")
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 _PAUSE_S = 1e-3
 _NEVER = threading.Event()
 
