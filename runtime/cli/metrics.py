@@ -1,11 +1,13 @@
 """`headway metrics`: a guard's metrics, without a daemon."""
 
 import signal
-import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_PERIOD_S = 0.2
 
 
 def metrics(
@@ -16,9 +18,10 @@ def metrics(
     from runtime.observe.metrics.server import open_metrics
     from runtime.serve.sockets import runtime_folder
 
-    ended = threading.Event()
+    ended: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda number, _: ended.append(number))  # an Event's lock may be held then
     with open_metrics(listen, guard_socket or runtime_folder() / "headway-guard.sock") as address:
         typer.echo(f"http://{address}/metrics")
-        ended.wait()
+        while not ended:
+            time.sleep(_PERIOD_S)

@@ -1,6 +1,7 @@
 """`headway top`: a running daemon and its guard in the terminal."""
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -36,10 +37,10 @@ def top(
             else:
                 console.print(screen(state, console.width))
             return
-        try:
-            with Live(console=console, auto_refresh=False, screen=True) as live:
-                while True:
-                    time.sleep(_PERIOD_S)
-                    live.update(screen(gatherer.snapshot(), console.width), refresh=True)
-        except KeyboardInterrupt:
-            return
+        ended: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):  # an interrupt in the midst of drawing could be lost
+            signal.signal(number, lambda number, _: ended.append(number))
+        with Live(console=console, auto_refresh=False, screen=True) as live:
+            while not ended:
+                time.sleep(_PERIOD_S)
+                live.update(screen(gatherer.snapshot(), console.width), refresh=True)

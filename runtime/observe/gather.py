@@ -12,6 +12,7 @@ from runtime.observe.follower import Follower
 _STATUS_S = 0.5
 _PATIENCE_S = 0.3
 _LISTEN_S = 0.05
+_END_S = 2.0  # for what is under way; its threads hold up no end of the process
 
 
 class Gatherer:
@@ -38,7 +39,7 @@ class Gatherer:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(_END_S)
 
     def snapshot(self) -> dict[str, Any]:
         """Return what there is to show."""
