@@ -117,7 +117,7 @@ def test_what_is_late_is_not_computed(serve: Serve, peer: Connect) -> None:
 def test_what_runs_is_stopped_at_its_deadline(serve: Serve, peer: Connect) -> None:
     served = serve()
     connected = peer(served.server.endpoint)
-    ask(connected, 1, value=1.0, left_s=0.2)
+    ask(connected, 1, value=1.0, left_s=2.0)
     stopped = reply_of(connected)
     assert (stopped.code, stopped.message[:20]) == (Code.DEADLINE_EXCEEDED, "no exit was finished")
     assert served.gate.ran == [1.0]
