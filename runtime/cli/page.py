@@ -11,7 +11,7 @@ def page(
     listen: Annotated[str, typer.Argument(help="HOST:PORT on loopback")] = "127.0.0.1:8099",
     socket: Annotated[Path | None, typer.Option(help="The daemon's unix socket")] = None,
     guard_socket: Annotated[Path | None, typer.Option(help="The guard's unix socket")] = None,
-    alone_s: Annotated[float | None, typer.Option(help="End when nothing is heard for this long [s]")] = None,
+    with_pid: Annotated[int | None, typer.Option(help="End when this process has ended")] = None,
 ) -> None:
     """Show a running daemon and its guard in a browser: top view, deadline, devices, exits, energy, link."""
     from runtime.cli.logs import log_to_stderr
@@ -25,4 +25,4 @@ def page(
     daemon = socket or runtime_folder() / "headway.sock"
     typer.echo(f"http://{listen}/")
     with Gatherer(guard_socket or daemon.with_name("headway-guard.sock"), daemon) as gatherer:
-        asyncio.run(PageServer(gatherer, host, port).serve(alone_s))
+        asyncio.run(PageServer(gatherer, host, port).serve(with_pid))

@@ -51,7 +51,7 @@ class Follower:
         self._topics = list(topics)
         self._renew_s = 0.0
         self.heard_s = time.monotonic()
-        """When anything was heard last, on the monotonic clock [s]."""
+        """When either of them answered last, on the monotonic clock [s]: a daemon does at each renewal."""
 
     def __enter__(self) -> "Follower":
         return self
@@ -70,6 +70,8 @@ class Follower:
             self._renew_s = now_s + _RENEW_S
             self._renew()
         ready = dict(self._poller.poll(max(0, round(1e3 * min(wait_s, self._renew_s - now_s)))))
+        if ready:
+            self.heard_s = time.monotonic()
         found: list[Followed | Tick | Heard] = []
         if self._guard is not None and self._guard in ready:
             found += [_heard.decode(frame) for frame in _frames(self._guard)]
@@ -78,8 +80,6 @@ class Follower:
                 message = msgpack.unpackb(frame)
                 if message.get("kind") == "event/1":
                     found.append(msgspec.convert(message, Heard))
-        if found:
-            self.heard_s = time.monotonic()
         return found
 
     def _renew(self) -> None:

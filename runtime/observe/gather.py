@@ -1,7 +1,6 @@
 """A thread that keeps a feed up to date from a guard and a daemon."""
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ class Gatherer:
         self._feed = Feed()
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self.heard_s = time.monotonic()
-        """When anything was heard last, on the monotonic clock [s]."""
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._follow, self._ask)]
 
     def __enter__(self) -> "Gatherer":
@@ -53,14 +50,12 @@ class Gatherer:
                 with self._lock:
                     for heard in found:
                         self._feed.take(heard)
-                self.heard_s = max(self.heard_s, follower.heard_s)
 
     def _ask(self) -> None:
         with headway.Client(self._daemon, timeout_s=_PATIENCE_S) as client:
             while not self._ended.wait(_STATUS_S):
                 try:
                     status: dict[str, Any] | None = client.status()
-                    self.heard_s = time.monotonic()
                 except headway.HeadwayError:
                     status = None
                 with self._lock:

@@ -28,7 +28,7 @@ from runtime.observe.recorder.taps import tell_decisions
 from runtime.repository import ModelRepository
 from runtime.serve.assembly import LocalSockets, Models, Told, guard_command, open_service
 from runtime.serve.bound import GuardBound
-from runtime.serve.companions import companions
+from runtime.serve.companions import check_companions, companions
 from runtime.serve.controller import ControllerSettings
 from runtime.serve.cover import covering_certificate
 from runtime.serve.devices import configured_packages, open_devices, open_plans, placements
@@ -71,6 +71,7 @@ class Daemon:
         self._reread = reread or (lambda: config)
         self._access = open_access(config.front)
         check_free(config.front)
+        check_companions(config.observe)
         self._vehicle = load_vehicle(config.guard.vehicle)
         covering_certificate(self._vehicle, config.guard.certificate, uncertified=config.guard.uncertified)
         self._repository = None if config.serve.repository is None else ModelRepository(Path(config.serve.repository))
@@ -150,10 +151,10 @@ class Daemon:
         """Show how the daemon fares, where and how it is configured."""
         section = self._config.observe
         self._executor.on_decision = tell_decisions(self._service.events)
+        self._companions = stack.enter_context(companions(section, self._path, guard=self._guard_path))
         if section.metrics is not None:
             guard = self._guard_path
             self._metrics = stack.enter_context(open_metrics(section.metrics, guard, self._service, self._status))
-        stack.enter_context(companions(section, self._path, guard=self._guard_path))
 
     def _open_executor(self, stack: ExitStack) -> Executor:
         """Load the models; all threads that infer are started by one that has stepped back."""
@@ -236,6 +237,7 @@ class Daemon:
         if self._client is not None and self._client.state.status is not self._edge_status:
             self._tell_edge(self._client.state.status)
         self._guard.attend(ready)
+        self._companions.attend(time.monotonic())
         self._notifier.alive()
         if self._reload_asked and self._reloader.begin():
             self._reload_asked = False
@@ -315,6 +317,7 @@ class Daemon:
             "guard": guard,
             "fronts": {"http": self._fronts.http, "grpc": self._fronts.grpc},
             "metrics": self._metrics,
+            "companions": self._companions.status(),
             **({} if self._plans is None else {"plan": self._plans.status()}),
             **self._pilot.status(),
         }

@@ -8,7 +8,10 @@ content-security-policy to load nothing but these.
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -18,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from runtime.errors import UnavailableError
 from runtime.observe.gather import Gatherer
 from runtime.serve.oip.access import is_loopback, split_host
 
@@ -49,12 +53,11 @@ class PageServer:
 
     def __init__(self, gatherer: Gatherer, host: str, port: int) -> None:
         self._gatherer = gatherer
+        self._host, self._port = host, port
         routes = [Route(path, self._file) for path in _FILES]
         app = Starlette(routes=[*routes, Route("/live", self._live)])
         config = uvicorn.Config(
             app,
-            host=host,
-            port=port,
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -65,19 +68,35 @@ class PageServer:
         )
         self.server = uvicorn.Server(config)
 
-    async def serve(self, alone_s: float | None) -> None:
-        """Serve until SIGTERM or SIGINT, or until nothing is heard of guard and daemon for `alone_s` [s]."""
-        watching = asyncio.create_task(self._watch(alone_s))
-        try:
-            await self.server.serve()
-        finally:
-            watching.cancel()
+    async def serve(self, pid: int | None = None) -> None:
+        """Serve until SIGTERM or SIGINT, or until process `pid` has ended.
 
-    async def _watch(self, alone_s: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        while alone_s is None or loop.time() - self._gatherer.heard_s < alone_s:
-            await asyncio.sleep(1.0)
+        Raises:
+            UnavailableError: The address is taken, or may not be used.
+        """
+        with ExitStack() as stack:
+            if pid is not None:
+                try:
+                    watched = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    return
+                stack.callback(os.close, watched)
+                loop = asyncio.get_running_loop()
+                loop.add_reader(watched, self._end)
+                stack.callback(loop.remove_reader, watched)
+            with self._listening() as listening:
+                await self.server.serve([listening])
+
+    def _end(self) -> None:
         self.server.should_exit = True
+
+    def _listening(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            return socket.create_server((self._host, self._port), family=family, backlog=64)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise UnavailableError(f"cannot serve the page at {self._host}:{self._port}: {why}") from error
 
     async def _file(self, request: Request) -> Response:
         if (refusal := _refusal(request)) is not None:
