@@ -84,6 +84,7 @@ CLOCK_GRAIN_S = 1e-6
 _NAMES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _DTYPES = {np.dtype(name).newbyteorder("<"): name for name in (*_NAMES, "float16", "float32", "float64")}
 _SHARED_FROM_BYTES = 65536
+_MOST_TENSOR_BYTES = 1 << 25  # docs/api.md; of what is far above it the daemon never hears
 _LEAST_SHARED_BYTES = 1 << 23
 _MOST_MEMORIES = 4
 _MOST_HELD = 256
@@ -361,7 +362,13 @@ class _Channel:
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        self.socket.connect(self.path if "://" in self.path else "ipc://" + self.path)
+        try:
+            self.socket.connect(self.path if "://" in self.path else "ipc://" + self.path)
+        except zmq.ZMQError as error:
+            context.destroy(0)
+            raise UnavailableError(
+                "cannot connect to %s: %s; give a path of at most 107 bytes, or tcp://HOST:PORT" % (self.path, error)
+            ) from None
 
     def send(self, message: Mapping[str, Any], tensors: Sequence[np.ndarray] = ()) -> bool:
         """Send without waiting; False when nobody is there to take it."""
@@ -630,10 +637,13 @@ class _Calls:
         traceparent: Optional[str],
     ) -> Tuple[Dict[str, Any], List[np.ndarray]]:
         """Return the message of a request and the tensors that follow it as frames."""
+        for name, tensor in inputs.items():
+            if not isinstance(tensor, np.ndarray):
+                raise TypeError("input %r is a %s: must be a numpy array" % (name, type(tensor).__name__))
         number = next(self._ids)
         message: Dict[str, Any] = {"kind": "infer/1", "id": number, "model": model, "sent_ns": time.monotonic_ns()}
         if deadline_s is not None:
-            message["deadline_us"] = max(0, round(deadline_s * 1e6))
+            message["deadline_us"] = _microseconds("deadline_s", deadline_s)
         if priority:
             message["priority"] = priority
         if least_exit is not None:
@@ -725,12 +735,26 @@ class _Calls:
             if place is not None:
                 described["at"] = {"segment": place[0], "offset": place[1]}
                 return described
+        if tensor.nbytes > _MOST_TENSOR_BYTES:
+            raise RequestError(
+                "INVALID", "tensor %r has %d bytes: at most %d travel" % (name, tensor.nbytes, _MOST_TENSOR_BYTES)
+            )
         frames.append(tensor)
         return described
 
 
 def _size(tensor: np.ndarray) -> int:
     return tensor.nbytes
+
+
+def _of_a_guard(path: str) -> UnavailableError:
+    return UnavailableError("at %s answers a guard, not a daemon: give the daemon's socket" % path)
+
+
+def _microseconds(name: str, seconds: Any) -> int:
+    if not isinstance(seconds, (int, float, np.integer, np.floating)) or not math.isfinite(seconds):
+        raise ValueError("%s = %r: must be a finite number of seconds, or None" % (name, seconds))
+    return max(0, round(float(seconds) * 1e6))
 
 
 def _dtype_name(name: str, tensor: np.ndarray) -> str:
@@ -968,6 +992,8 @@ class Client:
                     continue
                 raise NoAnswerError("no answer from %s in time" % channel.path)
             reply, frames = received
+            if reply["kind"] == "refused/1":
+                raise _of_a_guard(channel.path)
             held = self._sort(received)
             if reply.get("id") == number and reply["kind"] != "event/1":
                 if reply["kind"] == "error/1":
@@ -1146,6 +1172,11 @@ class AsyncClient:
             if received is None:
                 return
             message, frames = received
+            if message["kind"] == "refused/1":
+                for asked in self._waiting.values():
+                    if not asked.done():
+                        asked.set_exception(_of_a_guard(self._channel.path))
+                continue
             if message["kind"] == "event/1":
                 queue = self._events.get(message["id"])
                 if queue is not None:

@@ -74,6 +74,7 @@ class TensorSpec:
         if not fits:
             known = {name: number for name, number in sizes.items() if name in self.shape}
             hint = f" with {known}" if known else ""
+            hint += ", no size 0" if array.size == 0 else ""
             raise InputError(f"input {self.name!r} has shape {array.shape}: must be {self.shape}{hint}")
         if array.nbytes > MAX_TENSOR_BYTES:
             raise InputError(f"input {self.name!r} has {array.nbytes} bytes: must be at most {MAX_TENSOR_BYTES}")

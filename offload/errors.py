@@ -45,6 +45,12 @@ class ClientError(OffloadError):
     """The client cannot do what was asked of it: it is closed, or the request does not fit the wire."""
 
 
+class AddressError(ClientError):
+    """The address of an edge server is none."""
+
+    exit_code = 78
+
+
 class SecurityError(OffloadError):
     """Keys or an allow-list cannot be used."""
 

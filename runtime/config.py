@@ -12,16 +12,18 @@ The environment variable of `offload.max_wait_windows` is HEADWAY_OFFLOAD_MAX_WA
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
 from runtime.errors import ConfigurationError
 
 _PREFIX = "HEADWAY_"
+_AT = re.compile(r" - at `\$\.(\w+)\.(\w+)")
 _SEPARATORS = {"packages": ":", "devices": ",", "codecs": ",", "guarded": ","}  # of lists in the environment
 
 
@@ -105,9 +107,9 @@ class OffloadSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link: str | None = None
     codecs: tuple[str, ...] = ()
     radio: Literal["wifi", "lte", "3g"] = "wifi"
-    rate_mbps: float = 20.0
+    rate_mbps: Annotated[float, msgspec.Meta(gt=0.0)] = 20.0
     seed: int = 1
-    max_wait_windows: int = 10
+    max_wait_windows: Annotated[int, msgspec.Meta(ge=1)] = 10
     profile: str = "drive_px2"
     profile_model: str = "ResNet-152"
     profile_input: str = "160x80"
@@ -184,20 +186,25 @@ def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mappin
     """
     table: dict[str, Any] = {} if path is None else _read(path)
     origin = "the command line" if path is None else str(path)
+    origins: dict[tuple[str, str], str] = {}
     for name, section in _SECTIONS.items():
         for key in section.__struct_fields__:
             variable = f"{_PREFIX}{name}_{key}".upper()
             text = (os.environ if environment is None else environment).get(variable)
             if text is not None:
                 _section(table, name, origin)[key] = text.split(_SEPARATORS[key]) if key in _SEPARATORS else text
+                origins[name, key] = f"the environment's {variable}"
     for dotted, value in flags.items():
         if value is not None:
             name, key = dotted.split(".")
             _section(table, name, origin)[key] = value
+            origins[name, key] = "the command line"
     try:
         return msgspec.convert(table, Config, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{origin}: {error}; {_known(table)}") from error
+        if (at := _AT.search(str(error))) is not None and (named := (at[1], at[2])) in origins:
+            origin = origins[named]
+        raise ConfigurationError(f"{origin}: {error}{_wrong(table, at)}; {_known(table)}") from error
 
 
 _SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -212,10 +219,10 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from error
 
 
@@ -224,6 +231,18 @@ def _section(table: dict[str, Any], name: str, origin: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise ConfigurationError(f"{origin}: {name} = {section!r}: must be a table, [{name}]")
     return section
+
+
+def _wrong(table: Mapping[str, Any], at: "re.Match[str] | None") -> str:
+    """Say which value it was, and between which there is a choice."""
+    section = None if at is None else _SECTIONS.get(at[1])
+    if at is None or section is None or at[2] not in section.__struct_fields__:
+        return ""
+    value = table[at[1]].get(at[2])
+    choices = get_args(get_type_hints(section)[at[2]])
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return f" = {value!r}: must be one of {', '.join(choices)}"
+    return f" = {value!r}"
 
 
 def _known(table: Mapping[str, Any]) -> str:

@@ -1,13 +1,16 @@
 """The client in one file: its applier, and that an old interpreter can read it."""
 
 import ast
+import asyncio
 import dataclasses
 import math
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import zmq
 from hypothesis import given
@@ -200,3 +203,52 @@ def test_a_step_does_not_take_the_last_tick_s_decision_for_its_own(tmp_path: Pat
             session.step(pose, [], wait_s=PATIENCE_S)
             other.join()
             assert [taken.id for taken in session.decisions] == [1, 2]
+
+
+def test_a_guard_is_told_from_a_daemon(tmp_path: Path) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as guard:
+        guard.setsockopt(zmq.LINGER, 0)
+        guard.bind(f"ipc://{tmp_path / 'g'}")
+
+        def refuse(clients: int) -> None:
+            for _ in range(clients):
+                peer, _ = guard.recv_multipart()
+                guard.send_multipart([peer, msgspec.msgpack.encode({"kind": "refused/1", "error": "no request"})])
+
+        other = threading.Thread(target=refuse, args=(2,))
+        other.start()
+        with (
+            headway.Client(tmp_path / "g", timeout_s=PATIENCE_S) as client,
+            pytest.raises(headway.UnavailableError, match="answers a guard, not a daemon"),
+        ):
+            client.status()
+
+        async def ask() -> None:
+            async with headway.AsyncClient(tmp_path / "g", timeout_s=PATIENCE_S) as client:
+                await client.status()
+
+        with pytest.raises(headway.UnavailableError, match="answers a guard, not a daemon"):
+            asyncio.run(ask())
+        other.join()
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "told"),
+    [
+        ({"inputs": {"x": [1]}}, TypeError, "input 'x' is a list: must be a numpy array"),
+        ({"deadline_s": math.nan}, ValueError, "deadline_s = nan: must be a finite number"),
+        ({"deadline_s": math.inf}, ValueError, "deadline_s = inf: must be a finite number"),
+        ({"deadline_s": "1"}, ValueError, "deadline_s = '1': must be a finite number"),
+        ({"inputs": {"x": np.zeros(70 << 20, np.uint8)}}, headway.RequestError, "73400320 bytes: at most 33554432"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_at_once(
+    tmp_path: Path, asked: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    with headway.Client(tmp_path / "nobody", shared_memory=False) as client, pytest.raises(error, match=told):
+        client.infer("m", **{"inputs": {}, **asked})
+
+
+def test_a_path_that_is_too_long_is_told() -> None:
+    with pytest.raises(headway.UnavailableError, match="File name too long"):
+        headway.Client("/tmp/" + 150 * "x")

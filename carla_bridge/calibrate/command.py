@@ -1,6 +1,7 @@
 """`headway calibrate`: measure a vehicle in a world or from a flight recorder's log, and write its vehicle file."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,8 @@ def calibrate(
         raise typer.BadParameter(f"{delta}: must lie between 0 and 0.5", param_hint="--delta")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise typer.BadParameter(f"{out}: must be a file in a folder that exists", param_hint="--out")
+    if out is not None and not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise typer.BadParameter(f"{out}: this user may not write there", param_hint="--out")
     base = _base(world, vehicle)
     if log:
         samples = samples_of_log(log)

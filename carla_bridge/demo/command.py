@@ -36,15 +36,15 @@ def demo(
         list[str] | None, typer.Option(help="local, eager, uniform, adaptive; default the first three, one by one")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of world, sensors and link")] = 1,
-    duration_s: Annotated[float, typer.Option(help="Length of an episode [s]")] = 13.0,
+    duration_s: Annotated[float, typer.Option(min=0.1, help="Length of an episode [s]")] = 13.0,
     kill: Annotated[
         list[str] | None, typer.Option(help="edge@5: kill -9 the edge server 5 s into each episode")
     ] = None,
     vehicle: Annotated[str, typer.Option(help="A vehicle file, or a shipped vehicle's name")] = "demo",
     scenario: Annotated[str, typer.Option(help="A scenario file, or a shipped scenario's name")] = "town04_curves",
     noise: Annotated[bool, typer.Option("--noise", help="Move each obstacle by N(0, 1.15 m) in x and y")] = False,
-    rate_mbps: Annotated[float, typer.Option(help="Declared uplink: Rayleigh scale [Mbit/s]")] = 20.0,
-    max_wait_windows: Annotated[int, typer.Option(help="Longest wait for one answer [windows of 20 ms]")] = 10,
+    rate_mbps: Annotated[float, typer.Option(min=0.001, help="Declared uplink: Rayleigh scale [Mbit/s]")] = 20.0,
+    max_wait_windows: Annotated[int, typer.Option(min=1, help="Longest wait for one answer [windows of 20 ms]")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table")] = False,
 ) -> None:
     """Drive one episode a policy: daemon, guard and edge server close the loop with the built-in world."""

@@ -103,6 +103,23 @@ def drive(
     if world not in ("kinematic", "carla", *WORLDS):
         names = ", ".join(("kinematic", "carla", *WORLDS))
         raise typer.BadParameter(f"{world!r}: must be one of {names}", param_hint="--world")
+    in_carla: dict[str, object] = {
+        "--map": map_name,
+        "--spawn-point": spawn_point or None,
+        "--weather": weather,
+        "--lidar-m": lidar_m,
+        "--no-spectator": None if spectator else False,
+        "--daemon": daemon,
+        "--guard-socket": guard_socket,
+    }
+    misplaced = [flag for flag, value in in_carla.items() if value is not None]
+    if misplaced and world != "carla":
+        raise typer.BadParameter(f"has no place in --world {world}: it is for carla", param_hint=misplaced[0])
+    if not shield and world not in WORLDS:
+        places = (
+            f"{', '.join(WORLDS)}; the built-in world drives without by headway scenarios NAME --seed N --no-shield"
+        )
+        raise typer.BadParameter(f"has no place in --world {world}: it is for {places}", param_hint="--no-shield")
     if world in WORLDS:
         drive_in(world, scenario, vehicle, seed or 0, speed_mps, duration_s, as_json, shield, pass_m)
         return

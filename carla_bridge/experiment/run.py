@@ -50,6 +50,12 @@ RESTS_ON = (
 _LIBRARIES = ("numpy", "onnxruntime", "opencv-python-headless")
 
 
+class FolderError(BridgeError):
+    """The folder of the outcomes cannot be written."""
+
+    exit_code = 78
+
+
 class RunError(BridgeError):
     """An episode could not be driven, or its outcome not be kept."""
 
@@ -67,12 +73,13 @@ def run_all(
         jobs: Processes; 1 drives in this one.
         done: Told how many more outcomes are there, also of those found.
     Raises:
-        RunError: a process died, or the folder cannot be written.
+        RunError: a process died.
+        FolderError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise FolderError(f"cannot make the folder {folder}: {error.strerror}") from error
     paths = {episode: folder / f"{key_of(episode)}.json" for episode in episodes}
     found = {episode: outcome for episode, path in paths.items() if (outcome := read_outcome(path)) is not None}
     done(len(found))
@@ -114,7 +121,7 @@ def write_outcome(path: Path, episode: Episode, outcome: Outcome) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
+        raise FolderError(f"cannot write {path}: {error.strerror}") from error
 
 
 @cache

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from carla_bridge.scenario import Scenario, load_scenario, shipped_scenarios
 from shield.deadline import Method
+from shield.vehicle import load_vehicle
 
 
 def scenarios(
@@ -30,7 +31,9 @@ def scenarios(
             raise typer.BadParameter("--seed drives a scenario: name one", param_hint="--seed")
         _list([load_scenario(name) for name in shipped_scenarios()], as_json)
     elif seed is None:
-        _tell(_described(load_scenario(scenario)), as_json)
+        found = load_scenario(scenario)
+        load_vehicle(vehicle or found.vehicle)
+        _tell(_described(found), as_json)
     else:
         _drive(scenario, seed, shield, deadline, vehicle, as_json)
 

@@ -40,8 +40,11 @@ class Int8Backend(OnnxRuntimeBackend):
 
 def _quantise(segment: Segment, model: bytes) -> bytes:
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:  # some versions ask for sympy and do not say so to pip
+        raise BackendError(f"onnxruntime cannot quantise here: {error}: pip install {error.name}") from error
     try:
         with TemporaryDirectory() as folder, _quiet():
             path = Path(folder) / "int8.onnx"

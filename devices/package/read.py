@@ -94,7 +94,9 @@ def _read(path: Path, what: str, limit: int) -> bytes:
             raise PackageError(f"{what} has {status.st_size} bytes: must be at most {limit}")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise PackageError(f"{what} is missing") from error
+        beside = sorted(path.parent.glob("*.onnx")) if path.name == tables.FILE_NAME else []
+        hint = f": for the plain model there, name the file {beside[0]}" if beside else ""
+        raise PackageError(f"{what} is missing{hint}") from error
     except OSError as error:
         raise PackageError(f"{what} cannot be read: {error.strerror}") from error
 

@@ -28,7 +28,7 @@ from zmq.utils.monitor import parse_monitor_message
 from devices.clock import Clock
 from offload.client.choice import Service
 from offload.client.settings import ClientSettings, PeerState, Status
-from offload.errors import ClientError, WireError
+from offload.errors import AddressError, ClientError, WireError
 from offload.frames import COPY_BELOW_BYTES, Array
 from offload.link import EmulatedLink
 from offload.multipart import receive_frames, send_frames
@@ -63,7 +63,8 @@ class Connection:
         on_pong: Told the round-trip time of each ping that is answered [s].
         later: Has an action taken at a time [s] by whoever touches the connection.
     Raises:
-        ClientError: the address is none, or the server's key is not known.
+        AddressError: the address is none.
+        ClientError: the server's key is not known.
     """
 
     def __init__(
@@ -266,7 +267,7 @@ class Connection:
             self._dealer.connect(self.endpoint)
         except zmq.ZMQError as error:
             self._close_sockets()
-            raise ClientError(
+            raise AddressError(
                 f"cannot connect to {self.endpoint!r}: {error.strerror}; give an address such as tcp://127.0.0.1:5555"
             ) from error
         self._fd = int(self._dealer.get(zmq.FD))

@@ -16,8 +16,8 @@ def daemon_at(socket: Path | None) -> Iterator[headway.Client]:
     Raises:
         UnavailableError: nobody answers there.
     """
-    with headway.Client(socket or runtime_folder() / "headway.sock", timeout_s=2.0) as client:
-        try:
+    try:
+        with headway.Client(socket or runtime_folder() / "headway.sock", timeout_s=2.0) as client:
             yield client
-        except (headway.UnavailableError, headway.NoAnswerError) as error:
-            raise UnavailableError(str(error)) from error
+    except (headway.UnavailableError, headway.NoAnswerError) as error:
+        raise UnavailableError(str(error)) from error

@@ -17,8 +17,8 @@ def guard(
     ] = None,
     uncertified: Annotated[bool, typer.Option("--uncertified", help="Run without a certificate, and say so")] = False,
     proposal_max_age_s: Annotated[
-        float, typer.Option(help="A proposal older than this [s] is not held any longer")
-    ] = 0.5,
+        float, typer.Option(min=0.0, help="A proposal older than this [s] is not held any longer")
+    ] = 0.2,
     fifo: Annotated[bool, typer.Option(help="Ask for SCHED_FIFO")] = True,
     log_format: Annotated[str, typer.Option(help="plain or json")] = "plain",
     json_logs: Annotated[bool, typer.Option("--json", help="The same as --log-format json")] = False,

@@ -40,7 +40,9 @@ def infer(
     tensors = read_npz(inputs)
     if is_path(package):
         if socket is not None:
-            raise typer.BadParameter(f"{package} is on disk: --socket is for a model's name", param_hint="--socket")
+            raise typer.BadParameter(
+                f"{package} means a place on disk: --socket is for a model's name", param_hint="--socket"
+            )
         answer, outputs = _on_disk(Path(package), tensors, deadline_s, least_exit, device or ["cpu"], place or [])
     else:
         if device or place:

@@ -5,12 +5,17 @@ configuration cannot be used; the base error of each room says which one its err
 Logs and errors go to stderr, results to stdout.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import typer
+
+from runtime.errors import ConfigurationError, RunError
+
+_UNUSABLE = ConfigurationError.exit_code
 
 COMMANDS = {
     "demo": "carla_bridge.demo.command",
@@ -49,6 +54,8 @@ def main() -> None:
         _application(wanted)(prog_name="headway")
     except Exception as error:
         code = getattr(error, "exit_code", None)
+        if code is None and isinstance(error, OSError) and error.filename is not None:
+            error, code = RunError(f"{os.fsdecode(error.filename)}: {error.strerror}"), _UNUSABLE
         if code is None:
             raise
         from runtime.cli.logs import tell_end

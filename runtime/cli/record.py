@@ -10,8 +10,8 @@ def record(
     folder: Annotated[Path, typer.Argument(help="Where the log's files lie; made if missing")],
     socket: Annotated[Path | None, typer.Option(help="The daemon's unix socket")] = None,
     guard_socket: Annotated[Path | None, typer.Option(help="The guard's unix socket")] = None,
-    file_mb: Annotated[float, typer.Option(help="About how large a file gets [MB]")] = 32.0,
-    files: Annotated[int, typer.Option(help="How many files are kept")] = 8,
+    file_mb: Annotated[float, typer.Option(min=0.1, help="About how large a file gets [MB]")] = 32.0,
+    files: Annotated[int, typer.Option(min=2, help="How many files are kept")] = 8,
     alone_s: Annotated[float | None, typer.Option(help="End when nothing is heard for this long [s]")] = None,
     json_logs: Annotated[bool, typer.Option("--json", help="Logs as JSON lines")] = False,
 ) -> None:

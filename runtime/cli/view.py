@@ -18,7 +18,7 @@ def view(
         str, typer.Option(help="window, web (a page on 127.0.0.1) or none (connect your own)")
     ] = "window",
     web_port: Annotated[int, typer.Option(help="Port of the page with --viewer web")] = 9090,
-    seconds: Annotated[float | None, typer.Option(help="Live: end after so long [s]")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Live: end after so long [s]")] = None,
 ) -> None:
     """Stream top view, camera, deadline and energy to Rerun: live until Ctrl-C, or a flight log."""
     from runtime.observe.replay.log import FlightLog

@@ -137,7 +137,12 @@ def _owned(path: Path) -> Iterator[None]:
         )
     if not path.parent.is_dir():
         raise ConfigurationError(f"the folder {path.parent} of the socket {path.name} does not exist: create it first")
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the socket {path} cannot be made: {path}.lock: {error.strerror}; give a folder this user may write into"
+        ) from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

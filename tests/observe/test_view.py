@@ -1,8 +1,10 @@
 """`headway view` with the real Rerun: live and from a log into a file that Rerun reads back; a server on loopback."""
 
+import contextlib
 import signal
 import socket as sockets
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runtime.observe.recorder.channels import TICK
-from runtime.observe.replay.log import FlightLog
+from runtime.observe.recorder.channels import EVENT, TICK
+from runtime.observe.replay.log import FlightLog, LogError
 from tests.observe.drives import Driven, driven, free_port
 from tests.processes import end, run, start, wait_for
 
@@ -56,6 +58,7 @@ def live(running: Driven) -> Path:
     driving.start()
     try:
         wait_for(lambda: saved.stat().st_size > 150_000, _PATIENCE_S)
+        wait_for(lambda: _all_is_in(saved) and _enough_is_in(running.folder / "log"), _PATIENCE_S)
     finally:
         stop.set()
         driving.join()
@@ -64,6 +67,23 @@ def live(running: Driven) -> Path:
         end(viewer)
     assert viewer.returncode == 0
     return saved
+
+
+def _all_is_in(recording: Path) -> bool:
+    """Does a recording that is still written hold a row of each entity?"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has no end yet
+        return set(rows(recording)) >= _DRAWN | {"/camera"}
+
+
+def _enough_is_in(log: Path) -> bool:
+    """Does a flight log that is still written hold ticks, windows and requests?"""
+    with contextlib.suppress(LogError):
+        entries = list(FlightLog([log]))
+        ticks = sum(entry.topic == TICK.topic and entry.data["observation"] is not None for entry in entries)
+        told = {entry.data["topic"] for entry in entries if entry.topic == EVENT.topic}
+        return ticks > 20 and told >= {"window", "request"}
+    return False
 
 
 def rows(path: Path) -> Counter[str]:
@@ -136,7 +156,7 @@ def test_the_server_listens_on_loopback_alone(live: Path, running: Driven) -> No
     [
         (("--viewer", "cinema"), 78, "must be one of window, web, none"),
         (("--save", "/nowhere/x.rrd"), 78, "cannot write"),
-        (("nothing.mcap",), 1, "cannot read nothing.mcap"),
+        (("nothing.mcap",), 78, "cannot read nothing.mcap"),
     ],
 )
 def test_what_cannot_be_is_told(arguments: tuple[str, ...], code: int, words: str) -> None:

@@ -12,11 +12,11 @@ from typing import IO, Any
 
 import msgspec
 import zstandard
-from mcap.exceptions import McapError
+from mcap.exceptions import InvalidMagic, McapError
 from mcap.records import Channel, Chunk, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 
-from runtime.errors import RunError
+from runtime.errors import ConfigurationError, RunError
 from runtime.observe.recorder.channels import CHANNELS
 from runtime.observe.recorder.ring import files_of
 
@@ -25,6 +25,12 @@ _DAMAGE = (McapError, ValueError, struct.error, KeyError, zstandard.ZstdError, m
 
 class LogError(RunError):
     """A flight log cannot be read; the message says which file, where and why."""
+
+
+class NoLogError(LogError):
+    """What was given is no flight log."""
+
+    exit_code = ConfigurationError.exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class FlightLog:
     Args:
         paths: Files, or folders of a recorder.
     Raises:
-        LogError: there is no file.
+        NoLogError: there is no file.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -58,7 +64,7 @@ class FlightLog:
         for path in paths:
             self.files += files_of(path) if path.is_dir() else [path]
         if not self.files:
-            raise LogError(f"there is no flight log in {', '.join(map(str, paths))}")
+            raise NoLogError(f"there is no flight log in {', '.join(map(str, paths))}")
         self.unfinished: list[Path] = []
         """Files read so far that lack their end: their recorder was killed, or still writes."""
 
@@ -66,7 +72,8 @@ class FlightLog:
         """Yield the messages.
 
         Raises:
-            LogError: a file cannot be opened, is no MCAP file, or was damaged.
+            NoLogError: a file cannot be opened, or is no MCAP file.
+            LogError: a file was damaged.
         """
         for path in self.files:
             yield from self._entries(path)
@@ -84,8 +91,10 @@ class FlightLog:
                         last_ns = record.log_time
                         yield Entry(path, topics[record.channel_id], last_ns, msgspec.json.decode(record.data))
         except OSError as error:
-            raise LogError(f"cannot read {path}: {error.strerror}") from error
+            raise NoLogError(f"cannot read {path}: {error.strerror}") from error
         except _DAMAGE as error:
+            if isinstance(error, InvalidMagic) and not topics:
+                raise NoLogError(f"{path} is no flight log: it does not begin as an MCAP file does") from error
             after = f" after the message of {last_ns} ns" if last_ns else ""
             raise LogError(f"{path}: bytes were changed after they were recorded{after}: {error!r}") from error
 

@@ -22,6 +22,7 @@ from runtime.errors import ConfigurationError, UnavailableError
 
 HOST = "127.0.0.1"
 _START_S = 30.0
+_LAST_PORT = 65_535
 _LOOK_S = 0.05
 _KINDS = {"window": (), "web": ("--serve-web",), "none": ("--serve-grpc",)}
 
@@ -51,10 +52,15 @@ def shown(port: int, web_port: int, viewer: str) -> "Iterator[tuple[rr.Recording
         viewer: "window" opens Rerun's own window, "web" serves its web viewer, "none" leaves viewing to others.
     Raises:
         ConfigurationError: there is no such viewer, or the port is taken.
-        UnavailableError: the server does not start.
+        UnavailableError: the server does not start, or ended before it had taken everything.
     """
     if viewer not in _KINDS:
         raise ConfigurationError(f"viewer = {viewer!r}: must be one of {', '.join(_KINDS)}")
+    if viewer == "window" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ConfigurationError("viewer = 'window', but there is no display: use --viewer web, none, or --save FILE")
+    for option, number in (("--port", port), ("--web-port", web_port)):
+        if not 1 <= number <= _LAST_PORT:
+            raise ConfigurationError(f"{option} = {number}: must be from 1 to {_LAST_PORT}")
     if _listens(port):
         raise ConfigurationError(f"port {port} of {HOST} is taken: choose another with --port")
     command = [_program(), "--bind", HOST, "--port", str(port), *_KINDS[viewer]]
@@ -73,8 +79,11 @@ def shown(port: int, web_port: int, viewer: str) -> "Iterator[tuple[rr.Recording
             recording = rr.RecordingStream("headway")
             recording.connect_grpc(f"rerun+http://{HOST}:{port}/proxy")
             yield recording, process
-            recording.flush()
-            recording.disconnect()
+            try:
+                recording.flush()
+                recording.disconnect()
+            except RuntimeError as error:  # of Rerun's own: it has ended meanwhile
+                raise UnavailableError(f"Rerun took nothing more: {error}") from error
         finally:
             with suppress(ProcessLookupError):  # its window was closed
                 os.killpg(process.pid, signal.SIGTERM)  # the program starts another, which must end with it
