@@ -8,7 +8,7 @@ import pytest
 
 from carla_bridge.experiment import run
 from carla_bridge.experiment.episode import Episode, Outcome, numbered, run_episode
-from carla_bridge.experiment.run import RunError, key_of, read_outcome, run_all
+from carla_bridge.experiment.run import FolderError, key_of, read_outcome, run_all
 
 BASE = Episode(policy="uniform", limit_s=0.1)
 
@@ -62,7 +62,7 @@ def test_names_tell_episodes_apart(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot make the folder"):
+    with pytest.raises(FolderError, match="cannot make the folder"):
         run_all([BASE], tmp_path / "file" / "folder", 1)
 
 
