@@ -25,7 +25,7 @@ from runtime.serve.realtime import at_large
 
 _log = logging.getLogger("headway.daemon")
 _ALONE_S = 30.0
-_END_WAIT_S = 3.0
+_END_WAIT_S = 5.0
 _LOOK_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _FREE_WAIT_S = 3.0

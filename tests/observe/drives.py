@@ -1,6 +1,7 @@
 """A daemon, its guard and a vehicle that is driven, all real, for as long as a test needs them."""
 
 import contextlib
+import random
 import socket as sockets
 import subprocess
 from collections.abc import Iterator
@@ -13,16 +14,20 @@ from carla_bridge.kinematic import KinematicWorld
 from carla_bridge.loop import RealTimeLoop, Record
 from carla_bridge.scenario import load_scenario
 from shield.vehicle import load_vehicle
-from tests.processes import end, end_owner, start, wait_for
+from tests.processes import PATIENCE_S, end, end_owner, start, wait_for
 
 PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
 _START_S = 60.0
 
 
 def free_port() -> int:
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port below those that the kernel gives away by itself: nobody else gets it before it is used."""
+    most = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(min(10_000, most // 2), most)
+        with sockets.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass
@@ -44,7 +49,7 @@ class Driven:
             return RealTimeLoop(world, session).run(duration_s)
 
     def ask(self) -> headway.Client:
-        return headway.Client(self.socket, timeout_s=5.0)
+        return headway.Client(self.socket, timeout_s=PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -65,6 +70,6 @@ def driven(folder: Path, *extra: str) -> Iterator[Driven]:
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10.0)
+            process.wait(PATIENCE_S)
         end(process)
         end_owner(running.guard)

@@ -38,6 +38,7 @@ def test_each_event_is_one_json_line_with_its_code(tmp_path: Path) -> None:
             wait_for(lambda: "ready" in codes(log) or process.poll() is not None, _PATIENCE_S)
             assert process.poll() is None, log.read_text()
             with headway.Client(socket, timeout_s=10.0) as client:
+                wait_for(lambda: client.status()["guard"] is not None, _PATIENCE_S)
                 first = client.status()["guard"]["pid"]
                 os.kill(first, signal.SIGKILL)
 

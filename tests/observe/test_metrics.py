@@ -4,6 +4,7 @@ import contextlib
 import re
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import headway
 from runtime.observe.metrics.guard import ask_guard
 from runtime.serve.histogram import Histogram
 from tests.observe.drives import Driven, driven
-from tests.processes import end, run, start
+from tests.processes import PATIENCE_S, end, run, start, wait_for
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 pytestmark = pytest.mark.timeout(120)  # several processes start for them
@@ -25,17 +26,48 @@ pytestmark = pytest.mark.timeout(120)  # several processes start for them
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     with driven(tmp_path_factory.mktemp("m"), "--metrics", "127.0.0.1:0") as started:
-        started.drive(0.6)
+        wait_for(lambda: driven_on(started), 60.0)
         with started.ask() as client:
             for shade in (0, 100, 200):
-                client.infer("driving", {"frame": np.full((1, 80, 160, 3), shade, np.uint8)}, deadline_s=1.0)
+                wait_for(partial(answered, client, shade))
             with contextlib.suppress(headway.RequestError):
                 client.infer("driving", {"frame": np.zeros((1, 80, 160, 3), np.uint8)}, deadline_s=1e-5)
         yield started
 
 
+def driven_on(running: Driven) -> bool:
+    """Drive, and return whether enough came of it so far: that is a matter of how busy the machine is."""
+    running.drive(0.6)
+    guard = ask_guard(running.guard, round(1e3 * PATIENCE_S))
+    with running.ask() as client:
+        status = client.status()
+    enough = sum(status["windows"].values()) >= 10 and status["energy_j"].get("local", 0.0) > 0.0
+    return enough and guard is not None and guard.ticks > 10
+
+
+def answered(client: headway.Client, shade: int) -> bool:
+    """Ask, and return whether an answer came: just after a drive the guard's deadline may be too near for one."""
+    with contextlib.suppress(headway.RequestError):
+        client.infer("driving", {"frame": np.full((1, 80, 160, 3), shade, np.uint8)}, deadline_s=10.0)
+        return True
+    return False
+
+
+def scrape_both(address: str) -> Samples:
+    """Scrape until the guard answered in the third of a second that it is given each time."""
+    found: Samples = {}
+
+    def up() -> bool:
+        found.clear()
+        found.update(scrape(address))
+        return value(found, "headway_guard_up") == 1.0
+
+    wait_for(up)
+    return found
+
+
 def scrape(address: str) -> Samples:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=5.0) as response:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE_S) as response:
         text = response.read().decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -70,8 +102,7 @@ def test_requests_exits_placement_and_slack_are_counted(running: Driven) -> None
 
 def test_the_guard_is_asked_at_each_scrape(running: Driven) -> None:
     with running.ask() as client:
-        samples = scrape(client.status()["metrics"])
-    assert value(samples, "headway_guard_up") == 1.0
+        samples = scrape_both(client.status()["metrics"])
     ticks = value(samples, "headway_guard_decisions_total")
     assert ticks == value(samples, "headway_guard_reasons_total")
     assert ticks >= value(samples, "headway_guard_tick_seconds_count") > 10
@@ -87,11 +118,10 @@ def test_a_guard_has_metrics_without_a_daemon(running: Driven) -> None:
         assert process.stdout is not None
         address = re.fullmatch(r"http://(.*)/metrics\n", process.stdout.readline())
         assert address is not None
-        samples = scrape(address[1])
-        assert value(samples, "headway_guard_up") == 1.0
+        samples = scrape_both(address[1])
         assert not any(name == "headway_ready" for name, _ in samples)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         end(process)
 

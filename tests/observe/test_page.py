@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.observe.drives import Driven, driven, free_port
-from tests.processes import run, wait_for
+from tests.processes import PATIENCE_S, run, wait_for
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE_MS = 30e3
@@ -33,7 +33,7 @@ def answers(port: int) -> bool:
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
@@ -71,8 +71,8 @@ def test_the_page_shows_a_driven_vehicle_in_light_and_dark(served: tuple[Driven,
                 expect(page.locator("#deadline")).to_have_text(re.compile(r"^[0-9.]+ m?s$"), timeout=PATIENCE_MS)
                 expect(page.locator("#exits meter").first).to_be_attached(timeout=PATIENCE_MS)
                 expect(page.locator("#energy")).not_to_have_text("–", timeout=PATIENCE_MS)
-                assert page.inner_text("#link-state") == "ready"
-                assert "vehicle demo" in page.inner_text("#about")
+                expect(page.locator("#link-state")).to_have_text("ready", timeout=PATIENCE_MS)
+                expect(page.locator("#about")).to_contain_text("vehicle demo", timeout=PATIENCE_MS)
                 for canvas in ("top", "deadlines", "energies", "devices"):
                     drawn = "[...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].some((v) => v)"
                     script = f"(() => {{ const c = document.getElementById('{canvas}'); return {drawn}; }})()"

@@ -1,5 +1,6 @@
 """`headway top` against a real daemon and guard: once, as JSON, and on a terminal of its own while a vehicle drives."""
 
+import contextlib
 import fcntl
 import io
 import json
@@ -89,6 +90,7 @@ def test_a_terminal_shows_the_vehicle_until_ctrl_c(running: Driven) -> None:
             wait_for(lambda: _read(master, shown) and b"m/s" in shown and b"limited by" in shown, 60.0)
             process.send_signal(signal.SIGINT)
             wait_for(lambda: _read(master, shown) and process.poll() is not None, 60.0)
+            _read_rest(master, shown)
         finally:
             process.kill()
             stop.set()
@@ -109,6 +111,13 @@ def _read(master: int, into: bytearray) -> bool:
         except OSError:  # its process has ended
             return True
     return True
+
+
+def _read_rest(master: int, into: bytearray) -> None:
+    """Take in what a process that has ended wrote last: it may have come after the last look."""
+    with contextlib.suppress(OSError):  # there is no more
+        while data := os.read(master, 1 << 16):
+            into += data
 
 
 def test_the_picture_turns_with_the_vehicle() -> None:

@@ -88,13 +88,13 @@ def test_a_frame_s_spans_are_joined_across_vehicle_and_edge(tmp_path: Path) -> N
                 driving = threading.Thread(target=drive)
                 driving.start()
                 try:
-                    wait_for(lambda: bool(receiver.joined()), _PATIENCE_S)
+                    wait_for(lambda: any(_in_time(there) for _, there in receiver.joined()), _PATIENCE_S)
                 finally:
                     stop.set()
                     driving.join()
         finally:
             end(edge)
-    here, there = receiver.joined()[0]
+    here, there = next(pair for pair in receiver.joined() if _in_time(pair[1]))
     assert (here.name, there.name) == ("offload", "edge")
     assert (here.kind, there.kind) == (here.SPAN_KIND_CLIENT, there.SPAN_KIND_SERVER)
     assert not here.parent_span_id
@@ -104,6 +104,11 @@ def test_a_frame_s_spans_are_joined_across_vehicle_and_edge(tmp_path: Path) -> N
     assert told["headway.compute_s"].double_value > 0.0
     assert 0 < there.start_time_unix_nano <= there.end_time_unix_nano
     assert here.start_time_unix_nano <= here.end_time_unix_nano
+
+
+def _in_time(there: Any) -> bool:
+    """Did the edge server answer in time? On a busy machine it may not, and its span says so."""
+    return any(each.key == "headway.code" and each.value.string_value == "OK" for each in there.attributes)
 
 
 TRACES = {"socket": "a" * 32, "http": "b" * 32, "grpc": "c" * 32}

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import zmq
 
 import carla_bridge
 import headway
-from tests.processes import end, end_owner, run, start, wait_for
+from tests.processes import PATIENCE_S, end, end_owner, run, start, wait_for
 
 PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
 FRAME = np.full((1, 80, 160, 3), 90, np.uint8)
@@ -52,7 +53,7 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def client(socket: Path) -> Iterator[headway.Client]:
-    with headway.Client(socket, timeout_s=10.0) as opened:
+    with headway.Client(socket, timeout_s=PATIENCE_S) as opened:
         yield opened
 
 
@@ -61,7 +62,7 @@ def send_raw(socket: Path, *frames: bytes) -> Any:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(f"ipc://{socket}")
         dealer.send_multipart(list(frames))
-        assert dealer.poll(10_000)
+        assert dealer.poll(round(1e3 * PATIENCE_S))
         return msgpack.unpackb(dealer.recv_multipart()[0])
 
 
@@ -153,13 +154,19 @@ def test_odometry_that_is_no_number_is_refused(socket: Path) -> None:
 def test_a_cancelled_request_ends_as_cancelled_or_answered_and_harms_nobody(
     socket: Path, client: headway.Client
 ) -> None:
+    daemon = int(Path(f"{socket}.lock").read_text())
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(f"ipc://{socket}")
         tensor = {"name": "frame", "dtype": "uint8", "shape": [64, 80, 160, 3]}
         infer = {"kind": "infer/1", "id": 5, "model": "driving", "least_exit": "exit3", "tensors": [tensor]}
-        dealer.send_multipart([msgpack.packb(infer), bytes(64 * 38400)])
-        dealer.send(msgpack.packb({"kind": "cancel/1", "id": 5}))
-        assert dealer.poll(15_000)
+        os.kill(daemon, signal.SIGSTOP)  # until both are on their way, however long that takes
+        try:
+            dealer.send_multipart([msgpack.packb(infer), bytes(64 * 38400)])
+            dealer.send(msgpack.packb({"kind": "cancel/1", "id": 5}))
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+        assert dealer.poll(round(1e3 * PATIENCE_S))
         answer = msgpack.unpackb(dealer.recv_multipart()[0])
         assert answer["id"] == 5
         assert answer.get("code") == "CANCELLED"
@@ -181,13 +188,13 @@ def test_a_second_daemon_is_told_who_owns_the_socket(socket: Path) -> None:
 
 def test_a_killed_daemon_leaves_its_guard_and_the_next_one_adopts_it(tmp_path: Path) -> None:
     with running(tmp_path) as (socket, first):
-        with headway.Client(socket) as client:
+        with headway.Client(socket, timeout_s=PATIENCE_S) as client:
             guard_pid = client.status()["guard"]["pid"]
         first.kill()
         first.wait()
         assert socket.exists(), "a dead socket file is what the next daemon has to cope with"
         os.kill(guard_pid, 0)
-        with running(tmp_path) as (again, _), headway.Client(again) as client:
+        with running(tmp_path) as (again, _), headway.Client(again, timeout_s=PATIENCE_S) as client:
             guard = client.status()["guard"]
     assert guard["pid"] == guard_pid
     assert guard["adopted"]
@@ -196,7 +203,7 @@ def test_a_killed_daemon_leaves_its_guard_and_the_next_one_adopts_it(tmp_path: P
 def test_sigterm_drains_and_ends_with_0(tmp_path: Path) -> None:
     with running(tmp_path) as (socket, process):
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert not socket.exists()
 
 
@@ -238,7 +245,10 @@ def test_a_vehicle_that_no_certificate_covers_is_refused_unless_told_so(tmp_path
     ended = run("serve", *arguments)
     assert ended.returncode == 78
     assert "no shipped certificate covers vehicle 'mine'" in ended.stderr
-    with running(tmp_path, "--vehicle", str(vehicle), "--uncertified") as (socket, _), headway.Client(socket) as client:
+    with (
+        running(tmp_path, "--vehicle", str(vehicle), "--uncertified") as (socket, _),
+        headway.Client(socket, timeout_s=PATIENCE_S) as client,
+    ):
         assert client.status()["guard"]["certificate"] is None
 
 

@@ -52,7 +52,9 @@ class Server:
 class Desk:
     """An executor of one device here and a server there."""
 
-    def __init__(self, package: Package, endpoint: str, mbps: float | None = None, silence_s: float = 0.2) -> None:
+    def __init__(
+        self, package: Package, endpoint: str, mbps: float | None = None, silence_s: float = PATIENCE_S
+    ) -> None:
         link = None
         if mbps is not None:
             link = EmulatedLink(LinkModel(rate=Fixed(mbps * 1e6)), origin_s=MonotonicClock().now_s())
@@ -141,7 +143,7 @@ def test_nothing_is_sent_where_an_exit_here_is_sure(tmp_path: Path) -> None:
 def test_a_server_that_freezes_amid_a_request_is_answered_for_from_here_in_time(
     package: Package, server: Server, placement: dict[str, str], early_spare: None
 ) -> None:
-    desk = Desk(package, server.endpoint, silence_s=PATIENCE_S)
+    desk = Desk(package, server.endpoint)
     try:
         desk.load(placement)
         assert desk.ask(5.0).ending is Ending.COMPLETE
@@ -174,7 +176,7 @@ def doomed(package: Package) -> Iterator[Server]:
 
 
 def test_a_server_that_dies_amid_a_request_without_a_deadline(package: Package, doomed: Server) -> None:
-    desk = Desk(package, doomed.endpoint)
+    desk = Desk(package, doomed.endpoint, silence_s=0.2)
     try:
         desk.load(dict.fromkeys(ALL, "here") | {"trunk2": "edge"})
         doomed.freeze()
@@ -204,12 +206,12 @@ def test_a_link_too_slow_is_answered_for_from_here_and_its_rate_known(
 
 
 def test_the_link_and_the_server_are_measured(package: Package, server: Server) -> None:
-    desk = Desk(package, server.endpoint, mbps=2.0)
+    desk = Desk(package, server.endpoint, mbps=0.1)  # 8 KB take 0.7 s: what a busy machine adds is less
     try:
         desk.load(HEAD | TAIL)
         for _ in range(5):
             desk.ask(5.0)
-        assert desk.edge.link().rate_bps == pytest.approx(2e6, rel=0.5)
+        assert desk.edge.link().rate_bps == pytest.approx(1e5, rel=0.5)
         runs = desk.edge.runs()
         assert [run.segment_ids for run in runs] == [tuple(TAIL)] * 5
         assert all(run.compute_s > 0.0 for run in runs)

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper
 
 from devices.backends.onnxruntime import OnnxRuntimeBackend
-from devices.clock import MonotonicClock
+from devices.clock import MonotonicClock, Timers, VirtualClock
 from devices.package import Exit, Package, SegmentSource, load_package, write_package
 from runtime.execute.executor import Executor, ExecutorSettings
 from runtime.execute.request import Ending, Reply, Request, Status
@@ -22,6 +22,7 @@ from tests.models import model, write_endless_package, write_exit_package
 from tests.threads import wait_until_computing
 
 S = 1_000_000_000
+FAR_S = 1e4
 EYE = {"x": np.eye(64, dtype=np.float32)}
 IMAGE = {"image": np.ones((1, 3, 16, 16), np.float32)}
 
@@ -29,9 +30,9 @@ IMAGE = {"image": np.ones((1, 3, 16, 16), np.float32)}
 class Desk:
     """An executor of one or two CPU devices, and the replies as they come."""
 
-    def __init__(self, *names: str) -> None:
-        settings = ExecutorSettings(warm_up_runs=0)
-        self.executor = Executor([Device(OnnxRuntimeBackend(name)) for name in names or ("cpu:0",)], settings)
+    def __init__(self, *names: str, timers: Timers | None = None) -> None:
+        devices = [Device(OnnxRuntimeBackend(name)) for name in names or ("cpu:0",)]
+        self.executor = Executor(devices, ExecutorSettings(warm_up_runs=0), timers=timers)
         self.executor.start()
         self._replies: SimpleQueue[Reply] = SimpleQueue()
 
@@ -41,6 +42,20 @@ class Desk:
 
     def reply(self) -> Reply:
         return self._replies.get(timeout=15.0)
+
+    def tell_loops(self) -> "SimpleQueue[int]":
+        """Return where the thread that begins with the endless segment is told from now on."""
+        running: SimpleQueue[int] = SimpleQueue()
+        segments = self.executor.model("endless").chain._loaded
+        loaded = segments["loop"]
+
+        class Telling:
+            def run(self, *arguments: Any) -> Any:
+                running.put(threading.get_ident())
+                return loaded.run(*arguments)
+
+        segments["loop"] = Telling()
+        return running
 
 
 @pytest.fixture
@@ -69,26 +84,26 @@ def test_the_answers_are_the_models(desk: Desk) -> None:
     np.testing.assert_array_equal(reply.outputs["answer3"], expected.answer)
 
 
-def test_at_the_deadline_the_finished_exit_answers_and_the_device_is_free_again(desk: Desk) -> None:
-    desk.submit(1, "endless", EYE, in_s=0.5)
+def test_at_the_deadline_the_finished_exit_answers_and_the_device_is_free_again(tmp_path: Path) -> None:
+    timers = VirtualClock()
+    desk = Desk(timers=timers)
+    desk.executor.load(write_exit_package(tmp_path / "toy"))
+    load_endless(desk.executor, write_endless_package(tmp_path / "endless"))
+    running = desk.tell_loops()
+    desk.submit(1, "endless", EYE, in_s=FAR_S)
+    wait_until_computing(running.get(timeout=10.0))
+    timers.advance(MonotonicClock().now_s() + FAR_S)  # the deadline falls, however long it took to get here
     first = desk.reply()
     assert (first.status, first.exit_id, first.ending) == (Status.OK, "quick", Ending.DEADLINE)
     np.testing.assert_array_equal(first.outputs["answer1"], EYE["x"])
     desk.submit(2, "toy", IMAGE)
     second = desk.reply()
     assert (second.id, second.status, second.exit_id) == (2, Status.OK, "exit3")
+    desk.executor.close()
 
 
 def test_cancelling_stops_the_segment_in_the_middle(desk: Desk) -> None:
-    running: SimpleQueue[int] = SimpleQueue()
-    loaded = desk.executor.model("endless").chain._loaded["loop"]
-
-    class Telling:
-        def run(self, *arguments: Any) -> Any:
-            running.put(threading.get_ident())
-            return loaded.run(*arguments)
-
-    desk.executor.model("endless").chain._loaded["loop"] = Telling()
+    running = desk.tell_loops()
     desk.submit(1, "endless", EYE)
     wait_until_computing(running.get(timeout=10.0))
     assert desk.executor.cancel(1)

@@ -14,7 +14,7 @@ from onnx import helper
 from devices.backend import CancelToken, Value
 from devices.backends.onnxruntime import OnnxRuntimeBackend
 from devices.chain import Chain
-from devices.clock import MonotonicClock
+from devices.clock import MonotonicClock, Timers, VirtualClock
 from devices.errors import RunCancelledError, SegmentError
 from devices.package import Exit, Package, SegmentSource, write_package
 from devices.package.graph import Segment
@@ -28,6 +28,7 @@ from tests.models import conv_nodes, head_nodes, model, write_exit_package
 IMAGE = {"image": np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)}
 EXITS = ("trunk1", "head1", "trunk2", "head2", "trunk3", "head3")
 PATIENCE_S = 10.0
+FAR_S = 1e4
 
 
 def write_branches(folder: Path) -> Package:
@@ -92,9 +93,12 @@ class ScriptedSegment:
 class Desk:
     """An executor of two scripted devices that knows nothing of any model's times."""
 
-    def __init__(self, before: Mapping[str, Callable[[CancelToken], None]] | None = None) -> None:
+    def __init__(
+        self, before: Mapping[str, Callable[[CancelToken], None]] | None = None, timers: Timers | None = None
+    ) -> None:
         self.devices = [Scripted(name, before or {}) for name in ("a", "b")]
-        self.executor = Executor([Device(each) for each in self.devices], ExecutorSettings(warm_up_runs=0))
+        settings = ExecutorSettings(warm_up_runs=0)
+        self.executor = Executor([Device(each) for each in self.devices], settings, timers=timers)
         self.executor.start()
         self._replies: SimpleQueue[Reply] = SimpleQueue()
 
@@ -204,12 +208,23 @@ def test_an_exit_out_of_turn_waits_for_the_shallower_one(tmp_path: Path, desks: 
 
 
 def test_at_the_deadline_an_exit_out_of_turn_answers(tmp_path: Path, desks: list[Desk]) -> None:
-    desk = Desk({"head1": until_stopped, "head3": until_stopped})
+    timers, second = VirtualClock(), threading.Event()
+    desk = Desk({"head1": until_stopped, "head3": until_stopped}, timers)
     desks.append(desk)
     package = write_exit_package(tmp_path / "m")
     desk.load(package, {"head1": "b"})
-    desk.submit(package, 0.3)
-    reply = desk.reply()
+    with pytest.MonkeyPatch.context() as patch:
+        plain = JobTaker.offer
+
+        def offer(self: JobTaker, answer: Any) -> None:
+            plain(self, answer)
+            second.set()
+
+        patch.setattr(JobTaker, "offer", offer)
+        desk.submit(package, FAR_S)
+        await_event(second)
+        timers.advance(MonotonicClock().now_s() + FAR_S)  # the deadline falls, however long it took to get here
+        reply = desk.reply()
     assert (reply.status, reply.exit_id, reply.ending) == (Status.OK, "exit2", Ending.DEADLINE)
     assert desk.executor.drain(PATIENCE_S)
 

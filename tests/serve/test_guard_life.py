@@ -16,7 +16,7 @@ import carla_bridge
 import headway
 from runtime.serve.guard_link import GuardCommand, GuardLink, guard_arguments
 from shield.vehicle import load_vehicle
-from tests.processes import COMMAND, end_owner, wait_for
+from tests.processes import COMMAND, PATIENCE_S, end_owner, wait_for
 
 PACKAGE = Path(carla_bridge.__file__).parent / "models" / "driving" / "1"
 STANDING = headway.Pose(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -111,7 +111,9 @@ def test_the_vehicle_side_runs_its_backup_until_a_new_guard_certifies_afresh(
         def moving() -> bool:
             link.propose(time.monotonic_ns(), 0.0, 5.0)
             session.step(STANDING, AHEAD, wait_s=0.5)
-            return bool(session.decisions) and session.decisions[-1].mode == "admit"
+            # On a busy machine a decision can come too late for the vehicle side to take it.
+            taken = bool(session.decisions) and session.applier.decision is session.decisions[-1]
+            return taken and session.decisions[-1].mode == "admit"
 
         wait_for(moving)
         former = owner(socket)
@@ -192,7 +194,7 @@ def test_what_ends_the_daemon_s_whole_group_leaves_the_guard_and_its_priority_is
         assert os.sched_getscheduler(guard) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
 
         os.killpg(daemon.pid, number)
-        daemon.wait(10)
+        daemon.wait(PATIENCE_S)
         assert os.getsid(guard) != daemon.pid
         assert guards_at(socket) == [guard]
     with headway.Session(None, socket) as session:

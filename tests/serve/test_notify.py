@@ -202,17 +202,19 @@ def test_an_edge_server_is_ready_and_stopping(manager: Manager) -> None:
 
 def test_sigterm_finishes_what_was_begun_and_leaves_nobody_without_an_answer(manager: Manager, config: Path) -> None:
     async def flood(process: "subprocess.Popen[bytes]") -> list[str]:
-        async def one(client: headway.AsyncClient) -> str:
+        async def one(client: headway.AsyncClient, timeout_s: float | None = None) -> str:
             try:
-                return (await client.infer("driving", {"frame": FRAME}, least_exit="exit3")).status
+                answer = await client.infer("driving", {"frame": FRAME}, least_exit="exit3", timeout_s=timeout_s)
+                return answer.status
             except headway.RequestError as error:
                 return error.code
             except headway.HeadwayError:
                 return "too late"
 
         async with headway.AsyncClient(config.with_name("d.sock"), timeout_s=2.0) as client:
-            await one(client)
-            requests = [asyncio.create_task(one(client)) for _ in range(400)]
+            await one(client, PATIENCE_S)
+            requests = [asyncio.create_task(one(client, PATIENCE_S))]  # which is done before the signal
+            requests += [asyncio.create_task(one(client)) for _ in range(399)]
             await requests[0]
             process.send_signal(signal.SIGTERM)
             return await asyncio.gather(*requests)

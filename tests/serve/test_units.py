@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runtime.serve.realtime import _FIFO_PRIORITY
-from tests.processes import run
+from tests.processes import PATIENCE_S, run
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
@@ -61,7 +61,7 @@ def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
     for each in UNITS:  # all, since they name each other; of the program only the place is another
         (tmp_path / each.name).write_text(each.read_text().replace(PROGRAM, sys.executable))
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / f"{name}.service")]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     ours = [line for line in told.stderr.splitlines() if name in line]
     assert told.returncode == 0, told.stderr
     assert ours == []

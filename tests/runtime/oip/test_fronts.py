@@ -128,7 +128,6 @@ WRONG: list[tuple[str, str, dict[str, Array], list[str] | None, dict[str, Any], 
     ("timeout", "echo", {"x": B}, None, {"timeout": -1}, Cause.INVALID, "parameter timeout = -1"),
     ("sequence", "echo", {"x": B}, None, {"sequence_id": 3}, Cause.UNSUPPORTED, "sequence_id"),
     ("least exit", "toy", {"image": IMAGE}, None, {"parameters": {"least_exit": "e"}}, Cause.INVALID, "no exit 'e'"),
-    ("too short", "busy", {"rounds": 0 * ENDLESS}, None, {"timeout": 4000}, Cause.EXHAUSTED, "are needed"),
 ]
 
 
@@ -151,14 +150,30 @@ def test_what_gets_no_answer_ends_with_its_status_and_why(
     assert client.code(caught.value) == (str(cause.http) if isinstance(client, HttpClient) else cause.grpc)
 
 
+def test_a_deadline_that_is_too_short_is_refused_with_what_is_needed(client: Client) -> None:
+    refusals: list[Exception] = []
+
+    def refused() -> bool:
+        """Ask, and return whether the request was looked at before its deadline: a busy machine may take longer."""
+        with pytest.raises(http.InferenceServerException) as caught:
+            client.infer("busy", {"rounds": 0 * ENDLESS}, timeout=4000)
+        refusals.append(caught.value)
+        return "had passed" not in str(caught.value)
+
+    wait_for(refused)
+    assert "are needed" in str(refusals[-1])
+    cause = Cause.EXHAUSTED
+    assert client.code(refusals[-1]) == (str(cause.http) if isinstance(client, HttpClient) else cause.grpc)
+
+
 def test_a_deadline_that_falls_in_mid_run_is_told(client: Client) -> None:
     timeout_us = 150_000
     while True:
         with pytest.raises(http.InferenceServerException) as caught:
             client.infer("busy", {"rounds": ENDLESS}, timeout=timeout_us)
-        if "are needed" not in str(caught.value):
+        if "are needed" not in str(caught.value) and "had passed" not in str(caught.value):
             break
-        timeout_us *= 2  # the machine was busy while the model was measured
+        timeout_us *= 2  # the machine was busy, now or while the model was measured
     assert "deadline fell" in str(caught.value)
     cause = Cause.DEADLINE
     assert client.code(caught.value) == (str(cause.http) if isinstance(client, HttpClient) else cause.grpc)
@@ -243,7 +258,7 @@ def failures(client: GrpcClient) -> int:
 def test_a_call_that_its_client_gives_up_is_stopped(grpc_client: GrpcClient) -> None:
     before = failures(grpc_client)
     with pytest.raises(http.InferenceServerException, match=r"(?i)deadline") as caught:
-        grpc_client.infer("busy", {"rounds": ENDLESS}, client_timeout=0.6)
+        grpc_client.infer("busy", {"rounds": ENDLESS}, client_timeout=1.5)
     assert grpc_client.code(caught.value) == "DEADLINE_EXCEEDED"
     wait_for(lambda: failures(grpc_client) > before)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import headway
 from tests.processes import COMMAND, PATIENCE_S, end_owner, run, wait_for
 from tests.runtime.oip.clients import ENDLESS, GrpcClient, HttpClient, Served, given_grpc, grpc, serving
 from tests.runtime.oip.clients import http as triton
@@ -250,7 +251,7 @@ def test_clients_without_one_are_not(encrypted: Served, certificates: Path) -> N
             connection.getresponse()
     client = GrpcClient(encrypted, ssl=True, root_certificates=str(certificates / "ca.pem"))
     with pytest.raises(grpc.InferenceServerException, match="UNAVAILABLE"):
-        client.infer("echo", {"x": X}, client_timeout=5.0)
+        client.infer("echo", {"x": X}, client_timeout=PATIENCE_S)
     client.raw.close()
 
 
@@ -311,8 +312,10 @@ def test_a_draining_daemon_answers_what_it_has_and_refuses_the_rest(tmp_path: Pa
                 ended.append(error)
 
         waiting = threading.Thread(target=last)
-        waiting.start()
-        wait_for(lambda: bool(ask(running, "GET", "/v2")[0]))
+        with headway.Client(tmp_path / "d" / "d.sock", timeout_s=PATIENCE_S) as watching:
+            decisions = watching.events("decision", timeout_s=PATIENCE_S)
+            waiting.start()
+            next(decisions)  # the request is taken
         running.process.terminate()
         try:
             wait_for(lambda: not first.raw.is_server_ready())
@@ -325,4 +328,4 @@ def test_a_draining_daemon_answers_what_it_has_and_refuses_the_rest(tmp_path: Pa
             assert running.process.wait(PATIENCE_S) == 0
         waiting.join()
         assert str(ended[0].status()) == "504"
-        assert running.process.wait(10.0) == 0
+        assert running.process.wait(PATIENCE_S) == 0

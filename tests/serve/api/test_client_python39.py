@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import headway
+from tests.processes import PATIENCE_S
 from tests.serve.api.test_local_socket import SIZE, serving, write_model
 
 FILE = Path(headway.__file__)
@@ -53,7 +54,7 @@ def test_a_python_3_9_talks_to_the_daemon(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=15,
+            timeout=PATIENCE_S,
             env={"PYTHONPATH": str(tmp_path / "alone"), "PATH": os.defpath},
         )
     assert ended.returncode == 0, ended.stderr

@@ -9,6 +9,7 @@ import pytest
 
 import carla_bridge
 import headway
+from tests.processes import PATIENCE_S
 from tests.serve.api.test_local_socket import serving
 
 SOURCE = Path(headway.__file__).parent / "examples" / "cpp_client" / "client.cpp"
@@ -37,7 +38,8 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def ask(program: Path, socket: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([str(program), str(socket), *words], capture_output=True, text=True, check=False, timeout=15)
+    command = [str(program), str(socket), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 @pytest.mark.timeout(60)

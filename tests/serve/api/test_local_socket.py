@@ -16,6 +16,7 @@ from onnx import helper
 import headway
 from devices.package import Exit, SegmentSource, write_package
 from tests.models import model
+from tests.observe.drives import free_port
 from tests.processes import end, end_owner, run, start, wait_for
 
 SIZE = 20_000
@@ -66,8 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with zmq.Context() as context, context.socket(zmq.REP) as probe:
-        return int(probe.bind_to_random_port("tcp://127.0.0.1"))
+    return free_port()
 
 
 @pytest.fixture(scope="module")

@@ -108,8 +108,13 @@ def test_a_run_far_longer_than_usual_holds_nobody_up_and_ends_at_its_deadline(
         assert client.status()["ready"]  # whoever came in between is served
         other.send(msgpack.packb({"kind": "cancel/1", "id": 1}))
         assert msgpack.unpackb(other.recv())["code"] == "CANCELLED"
-    with pytest.raises(headway.RequestError) as caught:
-        client.infer("rounds", rounds(FOREVER), deadline_s=0.3)
+    deadline_s = 0.3
+    while True:
+        with pytest.raises(headway.RequestError) as caught:
+            client.infer("rounds", rounds(FOREVER), deadline_s=deadline_s)
+        if caught.value.code != "RESOURCE_EXHAUSTED":
+            break
+        deadline_s *= 2.0  # a run that was stopped took as long on a busy machine, and no less is left
     assert caught.value.code == "DEADLINE_EXCEEDED"
     assert client.infer("rounds", rounds(1)).outputs["y"][0] == 0.5
 
@@ -139,13 +144,20 @@ def test_what_a_killed_client_asked_for_is_stopped(socket: Path, client: headway
         "    ask(opened, 2, FOREVER)\n"
         "    threading.Event().wait()\n"
     )
-    before = client.status()["replies"].get("CANCELLED", 0)
+    before = client.status()
+    cancelled = before["replies"].get("CANCELLED", 0)
+
+    def taken() -> bool:
+        """Have both come, the first one running? While one has come alone it may wait for a moment as well."""
+        status = client.status()
+        return bool(status["requests"] == before["requests"] + 2 and sum(status["queued"].values()) == 1)
+
     with subprocess.Popen([sys.executable, "-c", script, str(socket)]) as process:
         try:
-            wait_for(lambda: waiting(client) == 1)
+            wait_for(taken)
         finally:
             process.kill()
-    wait_for(lambda: client.status()["replies"].get("CANCELLED", 0) == before + 2)
+    wait_for(lambda: client.status()["replies"].get("CANCELLED", 0) == cancelled + 2)
     assert waiting(client) == 0
     assert client.infer("rounds", rounds(1)).outputs["y"][0] == 0.5
 

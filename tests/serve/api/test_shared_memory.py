@@ -40,6 +40,12 @@ def owner(socket: Path) -> int:
     return int(Path(f"{socket}.lock").read_text())
 
 
+@pytest.fixture(autouse=True)
+def nothing_shared(socket: Path) -> None:
+    """Begin when the daemon has let go of what the test before shared: it sees a client's end a little later."""
+    wait_for(lambda: mapped(owner(socket)) == 0)
+
+
 def memory_file(size: int = 1 << 16, seals: int = fcntl.F_SEAL_SHRINK) -> int:
     file = os.memfd_create("headway", os.MFD_ALLOW_SEALING)
     os.ftruncate(file, size)
