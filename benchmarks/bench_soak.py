@@ -1,10 +1,12 @@
 """Does anything grow? Daemon, guard, edge server and vehicle for half an hour, or a vehicle's day in virtual time.
 
     python benchmarks/bench_soak.py [--seconds 1800] [--json FILE]
+    python benchmarks/bench_soak.py --hurried [--seconds 300] [--json FILE]
     python benchmarks/bench_soak.py --virtual-hours 24 [--driven .1] [--json FILE]
 
 Real: the processes of `headway demo` under the policy "eager", one episode after the other at 50 Hz; the resident
-memory of each is read every second. Virtual: `virtual_day.py`, which drives a tenth of the day. This process collects
+memory of each is read every second. Hurried: the same processes, a vehicle that reports every 2 ms instead, ten times
+as often, always the same. Virtual: `virtual_day.py`, which drives a tenth of the day. This process collects
 its garbage after each drive: cycles that Python would leave for hours are no growth.
 """
 
@@ -17,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from growth import LEAST, Series, resident_bytes
 from machine import keep, line, machine
 from virtual_day import Day
@@ -31,6 +34,7 @@ from runtime.serve.realtime import answer_promptly
 from shield.vehicle import load_vehicle
 
 _SAMPLES = 2000
+_HURRIED_S = 0.002
 
 
 class Samples:
@@ -84,6 +88,27 @@ def real(seconds: float) -> dict[str, dict[str, Any]]:
     return {"drive": {**counts, "ended": " ".join(samples.ended)}, **grown}
 
 
+def hurried(seconds: float) -> dict[str, dict[str, Any]]:
+    """Report ten times as often as a vehicle does, and return what became of each process."""
+    pose, ahead = headway.Pose(0.0, 0.0, 0.0, 0.0, 5.0), [headway.Obstacle(60.0, 0.0, 1.0)]
+    frame = np.full((80, 160, 3), 90, np.uint8)
+    reports = 0
+    with tempfile.TemporaryDirectory(prefix="headway-") as folder:
+        plan = Plan(Path(folder), "eager", "demo", DRIVING, 20.0, 10, 1)
+        with Processes(plan) as processes, headway.Session(plan.daemon_socket, plan.guard_socket) as session:
+            samples = Samples(_pids(processes), min(1.0, seconds / 50), seconds)
+            end_s = time.monotonic() + seconds
+            while (now_s := time.monotonic()) < end_s or len(samples.series["vehicle"]) < LEAST:
+                session.report(pose, ahead, frame, now_s)
+                session.listen(now_s + _HURRIED_S)
+                session.decisions.clear()
+                session.windows.clear()
+                samples.take()
+                reports += 1
+    grown = {name: series.growth() for name, series in samples.series.items()}
+    return {"drive": {"reports": reports, "as a vehicle's minutes": reports / 3000.0}, **grown}
+
+
 def _pids(processes: Processes) -> dict[str, int]:
     status = processes.status()
     daemon = int(status["pid"])
@@ -118,7 +143,8 @@ def virtual(hours: float, driven: float) -> dict[str, dict[str, Any]]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--hurried", action="store_true")
     parser.add_argument("--virtual-hours", type=float)
     parser.add_argument("--driven", type=float, default=0.1)
     parser.add_argument("--json", type=Path)
@@ -126,7 +152,10 @@ def main() -> None:
     where = machine("onnxruntime", "pyzmq", "numpy")
     print(line("machine", where), flush=True)
     hours = arguments.virtual_hours
-    results = real(arguments.seconds) if hours is None else virtual(hours, arguments.driven)
+    if arguments.hurried:
+        results = hurried(arguments.seconds or 300.0)
+    else:
+        results = real(arguments.seconds or 1800.0) if hours is None else virtual(hours, arguments.driven)
     for name, figures in results.items():
         print(line(name, figures), flush=True)
     keep(arguments.json, where, results)
