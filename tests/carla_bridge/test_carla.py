@@ -27,10 +27,14 @@ from carla_bridge.errors import SimulatorError
 from carla_bridge.obstacles import SpawnRule
 from shield.guard import Control
 from shield.vehicle import load_vehicle
+from tests.processes import wait_for
 settings = CarlaSettings(port=int(sys.argv[1]), timeout_s=10.0, obstacles=SpawnRule(count=0))
 demo = load_vehicle("demo")
 def out(**values):
     print(json.dumps(values), flush=True)
+def until_told_of_an_event(world):
+    # It comes from a thread of the wheel's; the world, which stands meanwhile, takes it in at its next tick.
+    wait_for(lambda: not world._attached._happened.empty())
 """
 
 
@@ -84,7 +88,7 @@ turned = world.state().heading_rad - heading
 simulator, client = world._world, world._client
 world.close()
 world.close()
-simulator.wait_for_tick(2.0)
+simulator.wait_for_tick(10.0)
 left = [actor.type_id for actor in client.get_world().get_actors()]
 out(x_m=state.x_m, speed=state.speed_mps, shape=frame.shape, lit=int(frame.max()), turned=turned, way=way, left=left,
     synchronous=simulator.get_settings().synchronous_mode, time_s=world.time_s)
@@ -111,6 +115,8 @@ discs = world.obstacles()
 world.apply(Control(0.0, 8.0))
 while not world.done and world.time_s < 8.0:
     world.tick()
+    if not world.done and world.report().min_clearance_m < -0.2:
+        until_told_of_an_event(world)
 report = world.report()
 out(kind=[event.kind for event in world.events()], x=discs[0].x_m, gap=report.min_clearance_m)
 world.close()
@@ -159,12 +165,12 @@ out(ours=ours, waits=given_back.synchronous_mode, step=given_back.fixed_delta_se
         (["--version", "0.9.15"], "version 0.9.15"),
         (["--freeze-at", "30"], "failed at a tick"),
         (["--exit-at", "30"], "failed at a tick"),
-        (["--slow-at", "30", "--slow-s", "1.5"], "failed at a tick"),
+        (["--slow-at", "30", "--slow-s", "4.5"], "failed at a tick"),
         (["--blind-at", "30"], "failed at the camera's image of frame"),
     ],
 )
 def test_a_simulator_that_fails_is_told_from_the_agent(emulator: Start, flags: list[str], words: str) -> None:
-    assert words in str(run(emulator(*flags), "settings = replace(settings, timeout_s=1.0)" + FAULT)["error"])
+    assert words in str(run(emulator(*flags), "settings = replace(settings, timeout_s=3.0)" + FAULT)["error"])
 
 
 def test_a_tick_that_is_slow_but_in_time_is_no_fault(emulator: Start) -> None:
@@ -307,6 +313,8 @@ while not world.done and world.time_s < 10.0:
     world.tick()
     pictures.add(world.frame().tobytes())
     marks = marks or [world._place.offset_m] * any(event.kind == "kerb" for event in world.events())
+    if not marks and abs(world._place.offset_m) > 8.2:
+        until_told_of_an_event(world)
     if len(marks):
         world.apply(Control(0.0, 8.0))
 kinds = [event.kind for event in world.events()]

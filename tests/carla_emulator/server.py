@@ -250,13 +250,18 @@ class Emulator:
             actor.move(self.step_s)
         self.observe()
         self.owed = True
-        for sensor in list(self.actors.values()):
-            if sensor.kind == "sensor.other.collision":
-                self._collide(sensor)
+        for number in list(self.actors):
+            self.feel(number)
+
+    def feel(self, number: int) -> None:
+        """Tell a sensor of collisions, where it is one and somebody listens, of what touches and did not before."""
+        sensor = self.actors.get(number)
+        if sensor is not None and sensor.kind == "sensor.other.collision":
+            self._collide(sensor)
 
     def _collide(self, sensor: Actor) -> None:
         ego = self.actors.get(sensor.parent)
-        if ego is None or ego.radius_m is None:
+        if ego is None or ego.radius_m is None or not self.streams.get(sensor.number):
             return
         at, touching = ego.place(), set()
         for other in self.actors.values():
@@ -312,6 +317,7 @@ class Stream(asyncio.Protocol):
             self._emulator.streams.setdefault(self._number, []).append(self._transport)
             if self._number == 0:
                 self._emulator.observe()
+            self._emulator.feel(self._number)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._number >= 0:

@@ -25,7 +25,7 @@ def test_a_slow_link_makes_the_client_encode(tmp_path: Path) -> None:
     chooser = CodecChooser(["int8"], lambda: 1e6)
     with (
         edge_beside(tmp_path / "echo") as endpoint,
-        EdgeClient(endpoint, ClientSettings(silence_s=10.0), codecs=chooser) as client,
+        EdgeClient(endpoint, ClientSettings(silence_s=10.0, heartbeat_ms=10_000), codecs=chooser) as client,
     ):
         assert client.wait_for(Status.CONNECTED, 15.0)
         assert set(client.state.codecs) >= {"jpeg", "fp16", "int8"}

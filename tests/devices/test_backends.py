@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from devices.open import OpenDevice, open_device
 from devices.package import Package, load_package
 from devices.tensor import Array
 from tests.devices.driving import DRIVING, tensors
+from tests.processes import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")
 ROOT = Path(__file__).parents[2]
@@ -82,12 +85,31 @@ def test_a_run_is_stopped_midway_and_the_segment_lives_on(name: str, package: Pa
     loaded = backend.load(segment, package.model("trunk1"))
     frames = np.zeros((192, 80, 160, 3), np.uint8)
     inputs = {"frame": backend.upload(frames)}
-    token = CancelToken()
-    timer = threading.Timer(0.02, token.cancel)
-    timer.start()
-    with pytest.raises(RunCancelledError, match=r"trunk1.*was stopped on"):
-        loaded.run(inputs, token)
-    timer.join()
+    token, said = CancelToken(), ""
+
+    def is_stopped() -> bool:
+        """Run it, and stop it amid its work; False where it was done before the stop came."""
+        nonlocal token, said
+        token, watching, spent_s = CancelToken(), threading.Event(), time.process_time()
+
+        def stop() -> None:
+            watching.set()
+            wait_for(lambda: time.process_time() > spent_s + 0.05)
+            token.cancel()
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        assert watching.wait(PATIENCE_S)
+        try:
+            loaded.run(inputs, token)
+        except RunCancelledError as error:
+            said = str(error)
+        finally:
+            stopper.join()
+        return bool(said)
+
+    wait_for(is_stopped)
+    assert re.search(r"trunk1.*was stopped on", said)
     with pytest.raises(RunCancelledError, match="stopped"):
         loaded.run(inputs, token)
     again = loaded.run({"frame": backend.upload(frames[:1])}, CancelToken())

@@ -72,7 +72,7 @@ def test_the_speed_asked_for_is_driven(tmp_path: Path) -> None:
     assert slow.mean_speed_mps <= 1.0 < fast.mean_speed_mps
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_killed_run_goes_on_to_the_same_rows(tmp_path: Path) -> None:
     words = ("--policy", "adaptive", "--episodes", "2", "--duration-s", "0.2", "--json")
     whole = call(tmp_path / "whole", *words)

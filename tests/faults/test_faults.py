@@ -16,7 +16,7 @@ from offload.security.keys import allow, new_keys, write_keys
 from tests.faults.conftest import Rig
 from tests.processes import PATIENCE_S, wait_for
 
-pytestmark = pytest.mark.timeout(60)  # a vehicle drives in real time, until the fault has been seen and is over
+pytestmark = pytest.mark.timeout(120)  # a vehicle drives in real time, until the fault has been seen and is over
 _NO_HANDSHAKE = "hangs up in the handshake, or does not finish it"
 
 

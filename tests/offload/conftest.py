@@ -206,7 +206,8 @@ def serve(packages: Packages) -> Iterator[Callable[..., Served]]:
 
     def start(**settings: Any) -> Served:
         gate = Gate()
-        options = ServerSettings(**({"inline_s": 0.0, "drain_s": 0.2, "batch": False} | settings))
+        plain = {"inline_s": 0.0, "drain_s": 0.2, "batch": False, "heartbeat_ms": 10_000}
+        options = ServerSettings(**(plain | settings))
         server = EdgeServer([packages.driver], options, open_backend=lambda: gate)
         thread = threading.Thread(target=server.serve)
         thread.start()

@@ -33,7 +33,7 @@ from tests.offload.conftest import ROOT, EdgeProcess, Packages, Peer, Served, sc
 
 Serve = Callable[..., Served]
 Connect = Callable[[str], Peer]
-PATIENT = ClientSettings(silence_s=10.0)
+PATIENT = ClientSettings(silence_s=10.0, heartbeat_ms=10_000)
 X = np.array([[1.0, -2.0, 3.0, 0.5]], np.float32)
 
 

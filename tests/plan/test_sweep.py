@@ -27,13 +27,13 @@ def test_marked_cuts_are_those_that_none_betters(points: list[tuple[int, int]]) 
     assert not mark([cut(1.0, 1.0, answered=0.0)])[0].best
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_every_cut_is_measured_over_the_declared_link(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     link, picture = tmp_path / "l.toml", tmp_path / "s.png"
     link.write_text("rate = { mbps = 10 }\nrtt = { ms = 4 }\n")
     ended = run(
-        "sweep", str(PACKAGE), "--link", str(link), "--runs", "2", "--json", "--plot", str(picture), timeout_s=50.0
+        "sweep", str(PACKAGE), "--link", str(link), "--runs", "2", "--json", "--plot", str(picture), timeout_s=100.0
     )
     assert ended.returncode == 0, ended.stderr
     cuts = json.loads(ended.stdout)["cuts"]
