@@ -15,7 +15,8 @@ demo: $(VENV)/.installed
 
 # Arithmetic uses every core; what talks to processes or looks at a clock runs after it, alone.
 ARITHMETIC := $(addprefix tests/,shield chiplet policy carla_bridge/worlds carla_bridge/calibrate runtime/pack \
-	runtime/pack_exits runtime/pack_width)
+	runtime/pack_exits runtime/pack_width runtime/test_cli_verify.py runtime/test_cli_falsify.py \
+	runtime/test_cli_mistakes.py plan/test_exact.py plan/test_planner.py plan/test_settings.py)
 test: $(VENV)/.test-installed
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
