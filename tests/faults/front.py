@@ -10,7 +10,7 @@ Passes messages both ways. A line on stdin sets what it does from then on; each 
     version V       requests ask for version V of the model
     shapes          replies carry tensors of another shape
     replay          every reply comes three times, and old ones again with each
-    giant           one reply is followed by a frame of 1 GB
+    giant           every reply is followed by a frame of 1 GB
     loss P          a message waits a TCP retransmission, .2 s, with probability P, and what follows waits behind it
     outage          nothing passes either way; what came meanwhile passes afterwards
 """
@@ -121,7 +121,6 @@ class Front:
                 self.down.put(due_s, [client, *again])
         if self.fault == "giant" and is_reply:
             self.down.put(due_s, [client, frames[0], np.zeros(_GIGABYTE, np.uint8)])
-            self.fault = "pass"
 
     def delay_s(self) -> float:
         return RETRANSMISSION_S if self.fault == "loss" and random.random() < float(self.value) else 0.0
