@@ -88,7 +88,8 @@ class Processes:
         self.kills.append(name)
         process = {"edge": self._edge, "daemon": self._daemon}.get(name)
         if process is None:
-            os.kill(int(self._status()["guard"]["pid"]), signal.SIGKILL)
+            if (guard := self._guard_pid()) is not None:
+                os.kill(guard, signal.SIGKILL)
             return
         process.kill()
         process.wait()

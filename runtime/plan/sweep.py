@@ -24,7 +24,7 @@ from devices.backend import Backend
 from devices.chain import Chain
 from devices.package import Package
 from devices.tensor import Array
-from offload.client import EdgeClient
+from offload.client import ClientSettings, EdgeClient
 from offload.client.split import SplitModel
 from offload.energy import sending_j
 from offload.link import EmulatedLink, LinkModel
@@ -89,7 +89,8 @@ def sweep(
     link = EmulatedLink(model, seed, origin_s=time.monotonic())
     goodput_bps = float(np.mean([link.channel.sample(window).goodput_bps for window in range(_GOODPUT_WINDOWS)]))
     cuts = []
-    with EdgeClient(endpoint, link=link) as client:
+    patient = ClientSettings(silence_s=_PATIENCE_S, heartbeat_ms=round(1e3 * _PATIENCE_S))  # a stall is no lost server
+    with EdgeClient(endpoint, patient, link=link) as client:
         _await(client)
         for last_here in ("", *order[:-1]):
             split = None if not last_here else SplitModel(package, backend, client, last_here)
